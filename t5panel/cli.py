@@ -1,0 +1,379 @@
+"""The command line: parse, call, print, exit. The only place that makes exit codes."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import time
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from t5panel import __version__
+from t5panel.errors import ExitCode, T5PanelError, UsageError
+
+if TYPE_CHECKING:
+    from t5panel.contract.layout import RunDir
+    from t5panel.plan.machine import Machine
+    from t5panel.session import Prospect, Wish
+
+Handler = Callable[..., Any]
+KILL_WAIT_SECONDS = 15.0
+STOP_WAIT_SECONDS = 180.0
+
+
+def say(text: str) -> None:
+    """Data to stdout."""
+    click.echo(text)
+
+
+def note(text: str) -> None:
+    """Diagnostics to stderr."""
+    click.echo(text, err=True)
+
+
+def say_json(value: Any) -> None:  # noqa: ANN401
+    """One JSON value to stdout."""
+    click.echo(json.dumps(value, ensure_ascii=False, indent=1))
+
+
+def run_options(command: Handler) -> Handler:
+    """The options that name a run, shared by `t5panel`, `t5panel plan` and `t5panel show`."""
+    options = [
+        click.option("--preset", help="Preset name, or path of a YAML file."),
+        click.option("--device", type=click.Choice(["auto", "cuda", "cpu"]), help="Where to train."),
+        click.option("--gpus", help="Cards by PCI index, for example 0,2."),
+        click.option("--model", help="Built-in shape, local folder or hub id."),
+        click.option("--data", help="Parquet, JSONL or CSV file, or a folder of them."),
+        click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Any key of the spec, dotted."),
+        click.option("--run-dir", type=click.Path(path_type=Path), help="Run directory to create."),
+        click.option("--json", "as_json", is_flag=True, help="Print JSON."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def ends_with_exit_code(command: Handler) -> Handler:
+    """Turn our errors into messages and exit codes."""
+
+    @wraps(command)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+        try:
+            return command(*args, **kwargs)
+        except T5PanelError as error:
+            from t5panel.render import fault_json, fault_lines
+
+            if kwargs.get("as_json"):
+                say_json({"error": type(error).__name__, "faults": fault_json(error.faults)})
+            for line in fault_lines(error.faults):
+                note(line)
+            sys.exit(error.exit_code)
+
+    return wrapped
+
+
+@click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@run_options
+@click.option("--no-ui", is_flag=True, help="Run the preset without the panel.")
+@click.option("--detach", is_flag=True, help="Start the run, print its id and leave.")
+@click.option("--dry-run", is_flag=True, help="Print what would run and leave.")
+@click.option("--yes", is_flag=True, help="Start without asking.")
+@click.option("--force", is_flag=True, help="Start although the memory plan says no.")
+@click.version_option(__version__, message="t5panel %(version)s")
+@click.pass_context
+@ends_with_exit_code
+def main(
+    context: click.Context,
+    *,
+    no_ui: bool,
+    detach: bool,
+    dry_run: bool,
+    yes: bool,
+    force: bool,
+    as_json: bool,
+    **options: Any,  # noqa: ANN401
+) -> None:
+    """Train T5 on a few GPUs: a terminal panel, or headless with --no-ui."""
+    if context.invoked_subcommand is not None:
+        return
+    if not (no_ui or detach or dry_run):
+        _open_panel(options)
+        return
+    if options["preset"] is None:
+        raise UsageError.of("--preset", "is missing", "for example t5panel --preset deepspeed --no-ui")
+    prospect = _prospect(options)
+    if dry_run:
+        _print_plan(prospect, as_json=as_json)
+        sys.exit(_plan_exit_code(prospect))
+    _start(prospect, detach=detach, yes=yes, force=force, as_json=as_json)
+
+
+@main.command()
+@run_options
+@click.option("--machine", help="Plan for another machine, for example 3x20GiB,12GiB.")
+@ends_with_exit_code
+def plan(*, machine: str | None, as_json: bool, **options: Any) -> None:  # noqa: ANN401
+    """Show what a preset would run, and whether it fits."""
+    if options["preset"] is None:
+        raise UsageError.of("--preset", "is missing", "see `t5panel presets`")
+    prospect = _prospect(options, _described_machine(machine))
+    _print_plan(prospect, as_json=as_json)
+    sys.exit(_plan_exit_code(prospect))
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@ends_with_exit_code
+def presets(*, as_json: bool) -> None:
+    """List the presets."""
+    from t5panel.plan.planning import batch_formula
+    from t5panel.presets import find_preset, load_preset, preset_names
+
+    found = [load_preset(name) for name in preset_names()]
+    if as_json:
+        rows = [
+            {"name": p.name, "summary": p.summary, "path": str(find_preset(p.name)), "method": p.spec.method}
+            for p in found
+        ]
+        say_json([{**row, "installed": row["method"] != "llamafactory"} for row in rows])
+        return
+    for preset in found:
+        missing = "  (not installed; use deepspeed, trainer or manual)" if preset.spec.method == "llamafactory" else ""
+        say(f"{preset.name:14}{batch_formula(preset.spec):20}{preset.summary}{missing}")
+
+
+@main.command()
+@click.argument("name")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@ends_with_exit_code
+def show(*, name: str, as_json: bool) -> None:
+    """Show a preset with every default filled in."""
+    from t5panel.presets import find_preset, load_preset
+
+    preset = load_preset(name)
+    body = {"summary": preset.summary, **preset.spec.model_dump(mode="json")}
+    if as_json:
+        say_json(body)
+        return
+    import yaml
+
+    say(f"# {find_preset(name)}")
+    say(yaml.safe_dump(body, sort_keys=False, allow_unicode=True).rstrip())
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@ends_with_exit_code
+def runs(*, as_json: bool) -> None:
+    """List the runs, newest first."""
+    from t5panel.monitor.history import History
+    from t5panel.render import run_row, snapshot_json
+    from t5panel.session import list_runs
+
+    found = [(History(run).refresh(), info) for run, info in list_runs()]
+    if as_json:
+        say_json(
+            [{**snapshot_json(snapshot), "preset": info.preset, "created": info.created} for snapshot, info in found]
+        )
+        return
+    if not found:
+        note("no runs yet; start one with: t5panel --preset deepspeed --no-ui")
+    for snapshot, info in found:
+        last, total = snapshot.last, snapshot.max_steps
+        step = f"step {last.step:,}/{total:,}" if last and total else snapshot.state.message[:60]
+        cells = run_row(snapshot.run.run_id, info.created, str(info.spec["method"]), snapshot.state, step)
+        say(f"{cells[0]:32}{cells[1]:22}{cells[2]:12}{cells[3]:12}{cells[4]}")
+
+
+@main.command()
+@click.argument("run")
+@click.option("--json", "as_json", is_flag=True, help="Print the present state as JSON and leave.")
+@ends_with_exit_code
+def attach(*, run: str, as_json: bool) -> None:
+    """Watch a run until it ends; ctrl-c leaves it running."""
+    from t5panel.session import find_run
+
+    found = find_run(run)
+    if as_json:
+        from t5panel.monitor.history import History
+        from t5panel.render import snapshot_json
+
+        say_json(snapshot_json(History(found).refresh()))
+        return
+    try:
+        sys.exit(_follow(found))
+    except KeyboardInterrupt:
+        note(f"\nleft; the run goes on: t5panel attach {found.run_id}")
+
+
+@main.command()
+@click.argument("run")
+@click.option("--now", is_flag=True, help="Kill at once, without a checkpoint.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@ends_with_exit_code
+def stop(*, run: str, now: bool, as_json: bool) -> None:
+    """End a run: with a checkpoint, or at once."""
+    from t5panel.monitor.proc import marked
+    from t5panel.monitor.runs import read_state
+    from t5panel.session import find_run, request_stop
+
+    found = find_run(run)
+    begin = time.monotonic()
+    if not request_stop(found, now=now):
+        state = read_state(found)
+        note(f"{found.run_id} has ended already: {state.phase}")
+        if as_json:
+            say_json(
+                {"run_id": found.run_id, "phase": state.phase, "message": state.message, "alive": marked(found.run_id)}
+            )
+        return
+    deadline = begin + (KILL_WAIT_SECONDS if now else STOP_WAIT_SECONDS)
+    while read_state(found).alive and time.monotonic() < deadline:
+        time.sleep(0.1)
+    state, left = read_state(found), marked(found.run_id)
+    seconds = time.monotonic() - begin
+    if as_json:
+        say_json(
+            {"run_id": found.run_id, "phase": state.phase, "message": state.message, "alive": left, "seconds": seconds}
+        )
+    else:
+        gone = "all processes gone" if not left else f"processes still alive: {', '.join(map(str, left))}"
+        say(f"{state.message}; {gone} after {seconds:.1f} s")
+    sys.exit(ExitCode.TRAINING_FAILED if left else ExitCode.DONE)
+
+
+@main.command()
+@click.argument("run")
+@click.option("--detach", is_flag=True, help="Start, print the id and leave.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@ends_with_exit_code
+def resume(*, run: str, detach: bool, as_json: bool) -> None:
+    """Continue a stopped or failed run from its newest complete checkpoint."""
+    from t5panel import session
+
+    found = session.find_run(run)
+    session.resume(found)
+    _watch_or_leave(found, detach=detach, as_json=as_json)
+
+
+def _wish(options: dict[str, Any]) -> Wish:
+    from t5panel.presets import parse_assignments
+    from t5panel.session import Wish
+
+    overrides = parse_assignments(options["assignments"])
+    named = {"device": options["device"], "model.name_or_path": options["model"], "data.train": options["data"]}
+    overrides |= {key: value for key, value in named.items() if value is not None}
+    if options["gpus"] is not None:
+        cards = _card_list(options["gpus"])
+        overrides |= {"gpus": cards, "num_gpus": len(cards)}
+    return Wish(options["preset"] or "deepspeed", overrides, options["run_dir"])
+
+
+def _card_list(text: str) -> list[int]:
+    words = [word.strip() for word in text.split(",")]
+    if not all(word.isdigit() for word in words):
+        raise UsageError.of("--gpus", f"{text!r} is no list of cards", "for example --gpus 0,2")
+    return [int(word) for word in words]
+
+
+def _prospect(options: dict[str, Any], machine: Machine | None = None) -> Prospect:
+    from t5panel.session import prospect
+
+    return prospect(_wish(options), machine=machine)
+
+
+def _described_machine(text: str | None) -> Machine | None:
+    from t5panel.monitor.hardware import cores
+    from t5panel.plan.machine import parse_machine
+
+    return None if text is None else parse_machine(text, cores=cores())
+
+
+def _print_plan(prospect: Prospect, *, as_json: bool) -> None:
+    from t5panel.render import plan_json, plan_lines, rehearsal_notice
+
+    if as_json:
+        say_json(plan_json(prospect.plan, prospect.command))
+        return
+    if prospect.plan.rehearsal:
+        say(rehearsal_notice(prospect.plan))
+    for line in plan_lines(prospect.plan, prospect.command):
+        say(line)
+
+
+def _plan_exit_code(prospect: Prospect) -> ExitCode:
+    from t5panel.session import MEMORY_CODES
+
+    errors = prospect.plan.errors
+    if any(finding.code not in MEMORY_CODES for finding in errors):
+        return ExitCode.PREFLIGHT_FAILED
+    return ExitCode.DOES_NOT_FIT if errors else ExitCode.DONE
+
+
+def _start(prospect: Prospect, *, detach: bool, yes: bool, force: bool, as_json: bool) -> NoReturn:
+    from t5panel import session
+    from t5panel.plan.planning import batch_formula
+    from t5panel.render import precision, rehearsal_notice
+
+    plan = prospect.plan
+    if plan.rehearsal:
+        note(rehearsal_notice(plan))
+    what = f"{plan.spec.model.name_or_path} on {plan.spec.data.train}"
+    note(f"{plan.preset}: {what}, batch {batch_formula(plan.spec)}, {precision(plan)}")
+    if plan.verdict == "tight" and not yes and sys.stdin.isatty():
+        click.confirm("the memory plan says tight; start all the same?", abort=True, err=True)
+    run = session.start(prospect, force=force)
+    note(f"run {run.run_id}")
+    _watch_or_leave(run, detach=detach, as_json=as_json)
+
+
+def _watch_or_leave(run: RunDir, *, detach: bool, as_json: bool) -> NoReturn:
+    from t5panel import session
+
+    if detach:
+        if as_json:
+            say_json({"run_id": run.run_id, "path": str(run.path)})
+        else:
+            say(run.run_id)
+        sys.exit(ExitCode.DONE)
+    presses = 0
+
+    def on_interrupt(_number: int, _frame: object) -> None:
+        nonlocal presses
+        presses += 1
+        session.request_stop(run, now=presses > 1)
+        note("\nkilling the run" if presses > 1 else "\nstopping with a checkpoint; ctrl-c again kills at once")
+
+    signal.signal(signal.SIGINT, on_interrupt)
+    sys.exit(_follow(run, as_json=as_json))
+
+
+def _follow(run: RunDir, *, as_json: bool = False) -> int:
+    """Show a run until it ends; its exit code."""
+    from t5panel.headless import follow
+    from t5panel.render import fault_lines, snapshot_json, summary_lines
+    from t5panel.session import user_faults
+
+    last = follow(run)
+    for line in fault_lines(user_faults(run)):
+        note(line)
+    if as_json:
+        say_json(snapshot_json(last))
+    else:
+        for line in summary_lines(last):
+            say(line)
+    state = last.state.state
+    return state.exit_code if state is not None and state.exit_code is not None else ExitCode.TRAINING_FAILED
+
+
+def _open_panel(options: dict[str, Any]) -> None:
+    if not sys.stdout.isatty():
+        raise UsageError.of("t5panel", "the panel needs a terminal", "use --no-ui, or `t5panel runs`")
+    from t5panel.tui.app import run_panel
+
+    run_panel(_wish(options))

@@ -1,0 +1,1 @@
+"""What the panel and the trainers share: the spec, the records, the run directory. No torch, no textual."""

@@ -1,0 +1,177 @@
+"""The only file that knows the names inside a run directory and where run directories live."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+APP = "t5panel"
+RUN_ID_VARIABLE = "T5PANEL_RUN_ID"
+SUPERVISOR_VARIABLE = "T5PANEL_SUPERVISOR_PID"
+PRIVATE = 0o700
+
+
+@dataclass(frozen=True, slots=True)
+class RunDir:
+    """The paths of one run."""
+
+    path: Path
+
+    @property
+    def run_id(self) -> str:
+        """The run's name: its folder's name."""
+        return self.path.name
+
+    @property
+    def run_json(self) -> Path:
+        """Resolved spec, command, versions, plan; written once."""
+        return self.path / "run.json"
+
+    @property
+    def state(self) -> Path:
+        """The supervisor's atomic state."""
+        return self.path / "state.json"
+
+    @property
+    def metrics(self) -> Path:
+        """Rank 0's records."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def result(self) -> Path:
+        """Rank 0's proof of a clean end."""
+        return self.path / "result.json"
+
+    @property
+    def samples(self) -> Path:
+        """The supervisor's readings of cards and memory."""
+        return self.path / "samples.jsonl"
+
+    @property
+    def events(self) -> Path:
+        """The supervisor's journal."""
+        return self.path / "events.jsonl"
+
+    @property
+    def request(self) -> Path:
+        """What a front asks of the run."""
+        return self.path / "request.json"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the one supervisor."""
+        return self.path / "lock"
+
+    @property
+    def logs(self) -> Path:
+        """Folder of all output."""
+        return self.path / "logs"
+
+    @property
+    def launcher_log(self) -> Path:
+        """Output of the launcher."""
+        return self.logs / "launcher.log"
+
+    @property
+    def supervisor_log(self) -> Path:
+        """Output of the supervisor itself: empty unless it broke."""
+        return self.logs / "supervisor.log"
+
+    @property
+    def prepare_log(self) -> Path:
+        """Output of the preparation of data."""
+        return self.logs / "prepare.log"
+
+    def rank_log(self, rank: int) -> Path:
+        """Output of one rank."""
+        return self.logs / f"rank-{rank}.log"
+
+    @property
+    def ranks(self) -> Path:
+        """Folder in which each rank leaves its pid."""
+        return self.path / "ranks"
+
+    @property
+    def progress(self) -> Path:
+        """How far the preparation of data is; replaced atomically by it."""
+        return self.path / "progress.json"
+
+    @property
+    def prepared(self) -> Path:
+        """What the preparation found: where the tokenised rows are, how many were dropped."""
+        return self.path / "prepared.json"
+
+    @property
+    def faults(self) -> Path:
+        """Faults of the user's data or model found by the preparation."""
+        return self.path / "faults.json"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of checkpoints."""
+        return self.path / "checkpoints"
+
+    @property
+    def predictions(self) -> Path:
+        """Greedy answers of the last evaluation."""
+        return self.path / "predictions.jsonl"
+
+    @property
+    def cache(self) -> Path:
+        """Derived files that may be deleted."""
+        return self.path / "cache"
+
+    @property
+    def config(self) -> Path:
+        """Folder of the files generated for the launcher."""
+        return self.path / "config"
+
+
+def runs_home() -> Path:
+    """`$XDG_STATE_HOME/t5panel/runs`."""
+    from platformdirs import user_state_path
+
+    return user_state_path(APP) / "runs"
+
+
+def token_cache_home() -> Path:
+    """`$XDG_CACHE_HOME/t5panel/tokens`: tokenised data shared by all runs."""
+    from platformdirs import user_cache_path
+
+    return user_cache_path(APP) / "tokens"
+
+
+def user_presets_home() -> Path:
+    """`$XDG_CONFIG_HOME/t5panel/presets`."""
+    from platformdirs import user_config_path
+
+    return user_config_path(APP) / "presets"
+
+
+def all_runs(home: Path) -> Iterator[RunDir]:
+    """The runs under a folder, newest first by name."""
+    if not home.is_dir():
+        return
+    for path in sorted(home.iterdir(), reverse=True):
+        if (path / "run.json").is_file():
+            yield RunDir(path)
+
+
+def write_atomic(path: Path, content: bytes, *, durable: bool = True) -> None:
+    """Replace a file so that a reader sees the old or the new content, never a part; durable: past a power cut too."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with temporary.open("wb") as file:
+        file.write(content)
+        if durable:
+            file.flush()
+            os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def write_json(path: Path, value: dict[str, Any]) -> None:
+    """Replace a file atomically by one JSON object."""
+    write_atomic(path, json.dumps(value, ensure_ascii=False, indent=1).encode() + b"\n")

@@ -1,0 +1,240 @@
+"""What is written to a run directory: one JSON object a line, or one atomic JSON file. Bytes are int, seconds float.
+
+Readers skip unknown fields. Rank 0 writes the metrics and the result; the supervisor writes the rest.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+Phase = Literal["starting", "running", "evaluating", "saving", "stopping", "paused", "finished", "failed", "stopped"]
+ENDED: frozenset[Phase] = frozenset({"finished", "failed", "stopped"})
+
+
+class Record(msgspec.Struct, frozen=True, gc=False, omit_defaults=False):
+    """Base of all records: immutable, decoded without knowing later fields."""
+
+
+class Step(Record, frozen=True, tag_field="kind", tag="step"):
+    """One logged optimizer step; `loss` is the mean per target token since the last record, all ranks together."""
+
+    time: float
+    step: int
+    epoch: float
+    loss: float | None
+    learning_rate: float
+    grad_norm: float | None
+    samples: int
+    """Rows seen since the start of the run."""
+    target_tokens: int
+    """Target tokens since the last record, all ranks."""
+    step_seconds: float
+    """Mean wall seconds of one optimizer step since the last record."""
+    data_wait_seconds: float
+    """Part of step_seconds spent waiting for batches."""
+    vram_allocated: int | None = None
+    """Peak bytes allocated by torch on rank 0's card since the start."""
+    vram_reserved: int | None = None
+    """Peak bytes reserved by torch on rank 0's card since the start."""
+
+
+class Prediction(Record, frozen=True):
+    """One held-out row and its greedy answer."""
+
+    prompt: str
+    reference: str
+    prediction: str
+
+
+class Evaluation(Record, frozen=True, tag_field="kind", tag="evaluation"):
+    """One evaluation: loss per target token on held-out rows, corpus scores of greedy answers (0-100)."""
+
+    time: float
+    step: int
+    eval_loss: float | None
+    chrf: float | None
+    bleu: float | None
+    samples: tuple[Prediction, ...]
+    seconds: float
+
+
+class Checkpoint(Record, frozen=True, tag_field="kind", tag="checkpoint"):
+    """One complete checkpoint; `path` is relative to the run directory."""
+
+    time: float
+    step: int
+    path: str
+    bytes: int
+    seconds: float
+
+
+class Start(Record, frozen=True, tag_field="kind", tag="start"):
+    """A training began at `step` (0, or the checkpoint it resumed from); later steps of earlier starts are void."""
+
+    time: float
+    step: int
+    max_steps: int
+    world_size: int
+    parameters: int
+    train_rows: int
+    eval_rows: int
+    effective_batch: int
+
+
+class Status(Record, frozen=True, tag_field="kind", tag="status"):
+    """What the ranks are doing from now on."""
+
+    time: float
+    step: int
+    phase: Literal["running", "evaluating", "saving"]
+
+
+Metric = Step | Evaluation | Checkpoint | Start | Status
+
+
+class Card(Record, frozen=True):
+    """One card at one moment; None where NVML does not say. Bytes, percent, watts, degrees Celsius."""
+
+    index: int
+    used: int
+    total: int
+    utilization: int | None
+    power: float | None
+    temperature: int | None
+
+
+class RankSample(Record, frozen=True):
+    """Host memory of one rank, in bytes; pss only now and then."""
+
+    rank: int
+    pid: int
+    rss: int
+    pss: int | None
+    anon: int = 0
+
+
+class Sample(Record, frozen=True, tag_field="kind", tag="sample"):
+    """The machine at one moment, as the run sees it."""
+
+    time: float
+    cards: tuple[Card, ...]
+    ranks: tuple[RankSample, ...]
+    ram_used: int
+    ram_limit: int
+
+
+class Event(Record, frozen=True, tag_field="kind", tag="event"):
+    """Something that happened to the run: started, stop requested, stopped, crashed, finished, …"""
+
+    time: float
+    name: str
+    message: str
+    severity: Literal["info", "warning", "error"] = "info"
+
+
+class ProcessId(Record, frozen=True):
+    """A process that cannot be mistaken for a later one with the same pid. `start_time` in clock ticks since boot."""
+
+    pid: int
+    start_time: int
+
+
+class RankId(Record, frozen=True):
+    """A rank's process."""
+
+    rank: int
+    pid: int
+    start_time: int
+
+
+class Progress(Record, frozen=True):
+    """How far a long preparation is."""
+
+    what: str
+    done: int
+    total: int
+
+
+class State(Record, frozen=True):
+    """state.json, replaced atomically by the supervisor."""
+
+    phase: Phase
+    run_id: str
+    boot_id: str
+    heartbeat: float
+    supervisor: ProcessId
+    launcher: ProcessId | None
+    ranks: tuple[RankId, ...]
+    progress: Progress | None = None
+    exit_code: int | None = None
+    """What a front that watches this run returns; set at the end."""
+    message: str = ""
+    """One sentence on the present phase."""
+
+
+class Result(Record, frozen=True):
+    """result.json, written by rank 0 at a clean end: the only proof of success. Peaks in bytes, by rank and by card."""
+
+    status: Literal["finished", "stopped"]
+    step: int
+    loss_first: float | None
+    loss_last: float | None
+    samples_per_second: float
+    peak_rss_per_rank: tuple[int, ...]
+    peak_vram_per_card: tuple[int, ...]
+    checkpoint: str | None
+    eval_loss: float | None = None
+    seconds: float = 0.0
+
+
+class Request(Record, frozen=True):
+    """request.json, the one file a front writes: end the run with a checkpoint, or at once."""
+
+    action: Literal["stop", "kill"]
+    time: float
+
+
+class CommandInfo(Record, frozen=True):
+    """One process of a run: argv and what its environment has beyond the supervisor's."""
+
+    argv: tuple[str, ...]
+    env: dict[str, str]
+
+
+class RunInfo(Record, frozen=True):
+    """run.json, written once before the start."""
+
+    run_id: str
+    preset: str
+    created: float
+    spec: dict[str, Any]
+    prepare: CommandInfo
+    """What reads and tokenises the data before any rank starts."""
+    command: CommandInfo
+    """What starts the ranks."""
+    cards: tuple[int, ...]
+    """PCI indices of the cards the run uses."""
+    interpreter: str
+    versions: dict[str, str]
+    plan: dict[str, Any]
+    rehearsal: bool = False
+
+
+class Prepared(Record, frozen=True):
+    """prepared.json: where the tokenised rows are and what was left out of them."""
+
+    train: str
+    validation: str | None
+    """Folder of a validation file's rows; None: rows are held out of `train`."""
+    rows: int
+    dropped: int
+    """Rows without prompt or response."""
+    truncated_sources: int
+    truncated_targets: int
+
+
+def encode_line(record: Record) -> bytes:
+    """A record as one JSON line; NaN and infinity become null."""
+    return msgspec.json.encode(record) + b"\n"

@@ -1,0 +1,204 @@
+"""RunSpec: everything a run is made of, checked once at the door. Names are Hugging Face's and DeepSpeed's own."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Method = Literal["manual", "trainer", "deepspeed", "llamafactory"]
+Launcher = Literal["accelerate", "torchrun", "deepspeed"]
+Device = Literal["auto", "cuda", "cpu"]
+
+LAUNCHERS: dict[Method, tuple[Launcher, ...]] = {
+    "manual": ("accelerate", "torchrun"),
+    "trainer": ("torchrun", "accelerate"),
+    "deepspeed": ("deepspeed", "torchrun"),
+    "llamafactory": ("torchrun", "deepspeed"),
+}
+
+PositiveInt = Annotated[int, Field(ge=1)]
+PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+
+
+class Part(BaseModel):
+    """A frozen part of a RunSpec: unknown keys and wrong types are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
+
+
+class ModelSpec(Part):
+    """Which T5 is trained and how it starts."""
+
+    name_or_path: str = "builtin:t5-base"
+    """A built-in shape (`builtin:t5-base`), a local folder, or a hub id such as `google-t5/t5-base`."""
+    tokenizer: str | None = None
+    """A tokenizer folder or hub id; empty: the model's own, or the byte tokenizer for built-in shapes."""
+    from_scratch: bool = False
+    """Start from random weights of the model's shape instead of its trained weights."""
+    attn_implementation: Literal["sdpa", "eager"] = "sdpa"
+    """Attention kernel; flex_attention is refused because its T5 bias gradient is wrong."""
+
+
+class DataSpec(Part):
+    """Which prompt/response pairs are read."""
+
+    train: str = "builtin:docstrings"
+    """A parquet, JSONL or CSV file, a folder of such files, or `builtin:docstrings`."""
+    validation: str | None = None
+    """A file or folder like `train`; empty: rows held out of `train`."""
+    prompt_column: str | None = None
+    """Column of the prompt; empty: found by its usual names."""
+    response_column: str | None = None
+    """Column of the response; empty: found by its usual names."""
+    max_source_length: PositiveInt = 512
+    """Prompt tokens kept; longer prompts are truncated and counted."""
+    max_target_length: PositiveInt = 512
+    """Response tokens kept; longer responses are truncated and counted."""
+    max_eval_samples: PositiveInt = 256
+    """Rows evaluated; without a validation file these rows are held out of training."""
+    max_predict_samples: Annotated[int, Field(ge=0)] = 16
+    """Held-out rows answered by greedy generation at each evaluation; 0: none."""
+
+
+class TrainSpec(Part):
+    """How it is trained, in the names of Hugging Face TrainingArguments."""
+
+    per_device_train_batch_size: PositiveInt = 8
+    """Rows per card in one forward pass."""
+    per_device_eval_batch_size: PositiveInt = 16
+    """Rows per card in one evaluation pass."""
+    gradient_accumulation_steps: PositiveInt = 16
+    """Forward passes summed into one optimizer step."""
+    learning_rate: PositiveFloat = 3e-4
+    """Peak learning rate."""
+    lr_scheduler_type: Literal["linear", "cosine", "constant", "constant_with_warmup"] = "cosine"
+    """Schedule of the learning rate over the run."""
+    warmup_steps: Annotated[float, Field(ge=0)] = 0.03
+    """Optimizer steps of warm-up; below 1: a share of all steps."""
+    weight_decay: Fraction = 0.0
+    """Decoupled weight decay."""
+    adam_beta1: Fraction = 0.9
+    """AdamW decay of the first moment."""
+    adam_beta2: Fraction = 0.999
+    """AdamW decay of the second moment."""
+    adam_epsilon: PositiveFloat = 1e-8
+    """AdamW epsilon."""
+    max_grad_norm: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
+    """Gradient norm that is clipped to; 0: no clipping."""
+    num_train_epochs: PositiveFloat = 1.0
+    """Passes over the training rows, when max_steps is empty."""
+    max_steps: PositiveInt | None = None
+    """Optimizer steps; empty: from num_train_epochs."""
+    logging_steps: PositiveInt = 1
+    """Optimizer steps between two records of the loss."""
+    eval_steps: PositiveInt | None = None
+    """Optimizer steps between two evaluations; empty: at the end only."""
+    save_steps: PositiveInt | None = None
+    """Optimizer steps between two checkpoints; empty: at the end only."""
+    save_total_limit: PositiveInt = 2
+    """Complete checkpoints kept."""
+    seed: Annotated[int, Field(ge=0)] = 42
+    """Seed of weights, data order and dropout."""
+    bf16: bool = True
+    """bfloat16 compute (autocast; under DeepSpeed its bf16 engine with an fp32 master copy)."""
+    gradient_checkpointing: bool = True
+    """Recompute activations in the backward pass: less VRAM, about a third more time."""
+    optim: Literal["adamw_torch", "adamw_torch_fused", "adafactor"] = "adamw_torch_fused"
+    """Optimizer."""
+    dropout_rate: Fraction | None = None
+    """Dropout of the model; empty: the model's own value."""
+    dataloader_num_workers: Annotated[int, Field(ge=0)] = 0
+    """Loader processes per rank; 0 reads the memory-mapped cache in the rank itself."""
+    generation_max_length: PositiveInt = 128
+    """Longest greedy answer at an evaluation, in tokens."""
+
+
+class RunSpec(Part):
+    """One run: method, machine share, model, data and training settings."""
+
+    method: Method
+    """Which trainer runs: manual loop, HF Trainer, DeepSpeed ZeRO or LLaMA-Factory."""
+    launcher: Launcher
+    """Which program starts the ranks."""
+    num_gpus: PositiveInt = 3
+    """Cards, one rank each; on a CPU the number of ranks."""
+    gpus: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(strict=False)] | None = None
+    """Cards by PCI index as nvidia-smi shows them; empty: the first num_gpus."""
+    device: Device = "auto"
+    """cuda, cpu, or auto: cuda when a card is found, else a rehearsal on the CPU."""
+    interpreter: str | None = None
+    """Python that runs the trainer; empty: the panel's own."""
+    model: ModelSpec = ModelSpec()
+    data: DataSpec = DataSpec()
+    train: TrainSpec = TrainSpec()
+    deepspeed: dict[str, Any] | None = None
+    """DeepSpeed's own JSON; batch, accumulation, clipping, precision and optimizer are filled in from `train`."""
+    schedule: None = None
+    """Reserved for the daily time window."""
+
+    @model_validator(mode="after")
+    def _parts_agree(self) -> Self:
+        problems = list(_disagreements(self))
+        if problems:
+            raise ValueError(" · ".join(problems))
+        return self
+
+    @property
+    def zero_stage(self) -> int:
+        """ZeRO stage, 0 without DeepSpeed."""
+        if self.method != "deepspeed":
+            return 0
+        stage = ((self.deepspeed or {}).get("zero_optimization") or {}).get("stage", 0)
+        return int(stage)
+
+    @property
+    def effective_batch(self) -> int:
+        """Rows per optimizer step over all ranks."""
+        return self.train.per_device_train_batch_size * self.train.gradient_accumulation_steps * self.num_gpus
+
+
+FILLED_FROM_TRAIN = (
+    "train_batch_size",
+    "train_micro_batch_size_per_gpu",
+    "gradient_accumulation_steps",
+    "gradient_clipping",
+    "bf16",
+    "fp16",
+    "optimizer",
+    "scheduler",
+)
+
+
+def _disagreements(spec: RunSpec) -> list[str]:
+    """Every contradiction between the parts of a spec, as sentences."""
+    found = []
+    if spec.launcher not in LAUNCHERS[spec.method]:
+        found.append(
+            f"launcher {spec.launcher!r} cannot start method {spec.method!r}; use {' or '.join(LAUNCHERS[spec.method])}"
+        )
+    if spec.gpus is not None and len(set(spec.gpus)) != spec.num_gpus:
+        found.append(f"gpus {spec.gpus} names {len(set(spec.gpus))} cards but num_gpus is {spec.num_gpus}")
+    if spec.deepspeed is not None:
+        if spec.method not in ("deepspeed", "llamafactory"):
+            found.append(f"deepspeed settings have no effect on method {spec.method!r}; remove them")
+        found += [
+            f"deepspeed.{key} is filled in from train.*; remove it"
+            for key in FILLED_FROM_TRAIN
+            if spec.deepspeed.get(key, "auto") != "auto"
+        ]
+        found += _zero_faults(spec)
+    return found
+
+
+def _zero_faults(spec: RunSpec) -> list[str]:
+    zero = (spec.deepspeed or {}).get("zero_optimization", {})
+    if not isinstance(zero, dict):
+        return ["deepspeed.zero_optimization must be a mapping"]
+    stage = zero.get("stage", 0)
+    if stage not in (0, 1, 2, 3) or isinstance(stage, bool):
+        return [f"deepspeed.zero_optimization.stage must be 0, 1, 2 or 3, not {stage!r}"]
+    if stage > 0 and spec.train.optim == "adafactor":
+        return ["adafactor's factored state cannot be sharded by ZeRO 1-3; use adamw_torch_fused or stage 0"]
+    return []

@@ -1,0 +1,136 @@
+"""Plan → Command: argv, environment and files of each launcher. Builds, never runs."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import assert_never
+
+import yaml
+
+from t5panel.contract.layout import RUN_ID_VARIABLE, RunDir
+from t5panel.contract.spec import Method, RunSpec
+
+TRAINER_MODULES: dict[Method, str] = {
+    "manual": "t5panel.trainers.manual",
+    "trainer": "t5panel.trainers.trainer",
+    "deepspeed": "t5panel.trainers.deepspeed",
+    "llamafactory": "t5panel.trainers.llamafactory",
+}
+
+
+@dataclass(frozen=True)
+class Command:
+    """A process to start: argv, what its environment has beyond ours, and the files it reads (path → text)."""
+
+    argv: tuple[str, ...]
+    env: Mapping[str, str]
+    files: Mapping[Path, str]
+
+    @property
+    def line(self) -> str:
+        """The command as one shell line that can be pasted."""
+        env = " ".join(f"{key}={shlex.quote(value)}" for key, value in self.env.items())
+        return f"env {env} {shlex.join(self.argv)}"
+
+    @property
+    def short(self) -> str:
+        """The command without environment and interpreter path, for a screen."""
+        return shlex.join((Path(self.argv[0]).name, *self.argv[1:]))
+
+
+def command_for(spec: RunSpec, run: RunDir, *, port: int, cores: int) -> Command:
+    """How the ranks of a run are started. `port` is a free TCP port on this machine."""
+    python = spec.interpreter or sys.executable
+    module = TRAINER_MODULES[spec.method]
+    match spec.launcher:
+        case "accelerate":
+            return _accelerate(spec, run, python, module, port, _environment(spec, run, cores))
+        case "torchrun":
+            return _torchrun(spec, run, python, module, _environment(spec, run, cores))
+        case "deepspeed":
+            return _deepspeed(spec, run, python, module, port, _environment(spec, run, cores))
+    assert_never(spec.launcher)
+
+
+def prepare_command_for(spec: RunSpec, run: RunDir) -> Command:
+    """How the data of a run is tokenised before any rank starts."""
+    python = spec.interpreter or sys.executable
+    env = {RUN_ID_VARIABLE: run.run_id, "CUDA_VISIBLE_DEVICES": "", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1"}
+    return Command((python, "-m", "t5panel.trainers.prepare", str(run.path)), env, {})
+
+
+def _environment(spec: RunSpec, run: RunDir, cores: int) -> dict[str, str]:
+    env = {
+        RUN_ID_VARIABLE: run.run_id,
+        "OMP_NUM_THREADS": str(max(1, cores // spec.num_gpus)),
+        "TOKENIZERS_PARALLELISM": "false",
+        "PYTHONUNBUFFERED": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "WANDB_MODE": "offline",
+        # A cache of our own: a killed build leaves a lock there that would hang every other program of this Python.
+        "TORCH_EXTENSIONS_DIR": str(run.cache / "torch_extensions"),
+    }
+    if spec.device == "cpu":
+        return {
+            **env,
+            "CUDA_VISIBLE_DEVICES": "",
+            # Without it accelerate 1.15 trains one separate model per process and returns 0.
+            "ACCELERATE_USE_CPU": "true",
+            "DS_ACCELERATOR": "cpu",
+            # Ranks of one box need no host name resolution.
+            "GLOO_SOCKET_IFNAME": "lo",
+        }
+    env["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
+    if spec.launcher != "deepspeed":
+        env["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, card_indices(spec)))
+    return env
+
+
+def card_indices(spec: RunSpec) -> tuple[int, ...]:
+    """PCI indices of the cards a spec takes."""
+    return spec.gpus if spec.gpus is not None else tuple(range(spec.num_gpus))
+
+
+def _accelerate(spec: RunSpec, run: RunDir, python: str, module: str, port: int, env: dict[str, str]) -> Command:
+    # A config file of our own: without one, the user's global default applies silently (accelerate#1133).
+    config = run.config / "accelerate.yaml"
+    settings = {
+        "compute_environment": "LOCAL_MACHINE",
+        "distributed_type": "MULTI_GPU" if spec.num_gpus > 1 else "NO",
+        "num_machines": 1,
+        "num_processes": spec.num_gpus,
+        "mixed_precision": "bf16" if spec.train.bf16 else "no",
+        "use_cpu": False,
+    }
+    several = ("--multi_gpu",) if spec.num_gpus > 1 else ()
+    argv = (
+        *(python, "-m", "accelerate.commands.launch", "--config_file", str(config), *several),
+        *(f"--num_processes={spec.num_gpus}", "--num_machines=1", "--dynamo_backend=no"),
+        *(f"--mixed_precision={settings['mixed_precision']}", f"--main_process_port={port}"),
+        *("-m", module, str(run.path)),
+    )
+    return Command(argv, env, {config: yaml.safe_dump(settings, sort_keys=False)})
+
+
+def _torchrun(spec: RunSpec, run: RunDir, python: str, module: str, env: dict[str, str]) -> Command:
+    argv = (
+        *(python, "-m", "torch.distributed.run", "--nnodes=1", f"--nproc_per_node={spec.num_gpus}"),
+        # Port 0: the rendezvous takes a free one itself, so two runs never collide.
+        *("--rdzv_backend=c10d", "--rdzv_endpoint=127.0.0.1:0", f"--rdzv_id={run.run_id}", "--local_addr=127.0.0.1"),
+        *("-m", module, str(run.path)),
+    )
+    return Command(argv, env, {})
+
+
+def _deepspeed(spec: RunSpec, run: RunDir, python: str, module: str, port: int, env: dict[str, str]) -> Command:
+    # --include instead of CUDA_VISIBLE_DEVICES, which the launcher reads in its own way (DeepSpeed#5818).
+    chosen = f"--include=localhost:{','.join(map(str, spec.gpus))}" if spec.gpus else f"--num_gpus={spec.num_gpus}"
+    argv = (
+        *(python, "-m", "deepspeed.launcher.runner", chosen, f"--master_port={port}", "--master_addr=127.0.0.1"),
+        *("--no_local_rank", "--module", module, str(run.path)),
+    )
+    return Command(argv, env, {})

@@ -1,0 +1,327 @@
+"""The detached process that owns one run: starts the launcher, samples the machine, keeps the state, ends everything.
+
+Run as `python -P -m t5panel.launch.supervisor RUN_DIR`. One thread, no torch, under 20 MiB.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from t5panel.contract.layout import SUPERVISOR_VARIABLE, RunDir, write_atomic
+from t5panel.contract.records import (
+    CommandInfo,
+    Event,
+    Phase,
+    ProcessId,
+    Progress,
+    RankId,
+    RankSample,
+    Request,
+    Result,
+    RunInfo,
+    Sample,
+    State,
+    Status,
+    encode_line,
+)
+from t5panel.launch.processes import Stopped, become_subreaper, reap, spawn, stop_all
+from t5panel.monitor.hardware import Nvml, host_memory, process_memory, proportional_memory
+from t5panel.monitor.proc import boot_id, descendants, is_alive, marked, read_process
+from t5panel.monitor.tail import Tail, last_lines
+
+TICK_SECONDS = 1.0
+STOP_SECONDS = 120.0
+"""From a stop request to the forced end: an optimizer step, a checkpoint and the launcher's own exit fit in it."""
+FAREWELL_SECONDS = 30.0
+"""From rank 0's result to the forced end of a launcher that does not exit."""
+TERM_SECONDS = 5.0
+PSS_EVERY = 60
+EXIT_STOPPED = 130
+EXIT_FAULTS = 4
+
+Ending = Literal["exited", "stopped", "killed", "overdue"]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a run ended."""
+
+    phase: Phase
+    exit_code: int
+    message: str
+
+
+class Supervisor:
+    """One run's owner, from its start to the proof that nothing of it is left."""
+
+    def __init__(self, run: RunDir, wakeup: int) -> None:
+        self.run = run
+        self.info = msgspec.json.decode(run.run_json.read_bytes(), type=RunInfo)
+        self.signals = 0
+        self._wakeup = wakeup
+        self._nvml = Nvml()
+        self._metrics = Tail(run.metrics)
+        self._ranks: tuple[RankId, ...] = ()
+        self._ticks = 0
+        self._launcher: ProcessId | None = None
+        self._phase: Phase = "starting"
+        self._message = "starting"
+        self._next_tick = time.monotonic()
+        self._own = _process_id(os.getpid())
+
+    def supervise(self) -> Outcome:
+        """Run the preparation and the launcher to their end and leave no process behind."""
+        self._event("started", "the supervisor started")
+        outcome = self._prepare() or self._train()
+        stopped = self._sweep(grace=TERM_SECONDS)
+        if stopped.survivors:
+            self._event("survivors", f"processes {stopped.survivors} cannot be killed; a reboot may be needed", "error")
+        self._event(outcome.phase, outcome.message, "error" if outcome.phase == "failed" else "info")
+        self._phase, self._message = outcome.phase, outcome.message
+        self._write_state(exit_code=outcome.exit_code, durable=True)
+        return outcome
+
+    def _prepare(self) -> Outcome | None:
+        """Tokenise the data; None when the ranks may start."""
+        self.run.faults.unlink(missing_ok=True)
+        self._set_phase("starting", "reading and tokenising the data")
+        process = self._spawn(self.info.prepare, self.run.prepare_log)
+        ending = self._wait(process, stop_seconds=0.0)
+        if ending != "exited":
+            return self._outcome_of_stop(ending, "before the training began")
+        if process.returncode == 0:
+            return None
+        if self.run.faults.exists():
+            return Outcome("failed", EXIT_FAULTS, "the data or the model cannot be used")
+        return Outcome("failed", 1, f"the preparation failed: {_last_error((self.run.prepare_log,))}")
+
+    def _train(self) -> Outcome:
+        self.run.result.unlink(missing_ok=True)
+        self.run.progress.unlink(missing_ok=True)
+        self._set_phase("starting", "starting the ranks")
+        process = self._spawn(self.info.command, self.run.launcher_log)
+        ending = self._wait(process, stop_seconds=STOP_SECONDS)
+        result = self._read_result()
+        if result is not None:
+            return self._outcome_of_result(result, process)
+        if ending != "exited":
+            return self._outcome_of_stop(ending, "without a checkpoint")
+        return Outcome("failed", 1, self._failure_message(process.returncode))
+
+    def _spawn(self, command: CommandInfo, log: Path) -> subprocess.Popen[bytes]:
+        process = spawn(command.argv, {**command.env, SUPERVISOR_VARIABLE: str(os.getpid())}, log)
+        self._launcher = _process_id(process.pid)
+        self._event("spawned", f"pid {process.pid}: {' '.join(command.argv)}")
+        return process
+
+    def _wait(self, process: subprocess.Popen[bytes], *, stop_seconds: float) -> Ending:
+        """Tick until the process ends, or end everything when asked to and it takes longer than `stop_seconds`."""
+        deadline: float | None = None
+        ending: Ending = "exited"
+        while not self._ended(process):
+            self._sleep()
+            self._tick_when_due()
+            request = self._asked()
+            if request == "kill" and ending != "killed":
+                ending = "killed"
+                self._set_phase("stopping", "killing all processes of the run")
+                self._sweep(grace=0.0)
+            elif request == "stop" and ending == "exited" and deadline is None:
+                ending, deadline = "stopped", time.monotonic() + stop_seconds
+                self._set_phase("stopping", "asked to stop: the ranks agree on a step and save")
+            elif deadline is None and self.run.result.exists():
+                deadline = time.monotonic() + FAREWELL_SECONDS
+            if deadline is not None and time.monotonic() >= deadline:
+                if stop_seconds and not self.run.result.exists():
+                    ending = "overdue"
+                self._sweep(grace=TERM_SECONDS)
+                deadline = None
+        return ending
+
+    def _ended(self, process: subprocess.Popen[bytes]) -> bool:
+        for pid, code in reap().items():
+            if pid == process.pid:
+                process.returncode = code
+                self._event("exited", f"pid {pid} ended with {code}")
+        return process.returncode is not None
+
+    def _sweep(self, *, grace: float) -> Stopped:
+        """End every process of this run, found as our descendant or by the run's mark."""
+        run_id, own = self.info.run_id, os.getpid()
+
+        def find() -> tuple[int, ...]:
+            return tuple({*descendants(own), *marked(run_id)} - {own})
+
+        left = find()
+        stopped = stop_all(find, grace=grace if left else 0.0)
+        if left:
+            self._event("swept", f"{len(left)} processes ended in {stopped.seconds:.1f} s ({stopped.killed} killed)")
+        return stopped
+
+    def _asked(self) -> Literal["stop", "kill"] | None:
+        """What the user wants, by signal or by request.json."""
+        if self.signals > 1:
+            return "kill"
+        if self.signals == 1 and not self.run.request.exists():
+            request = Request("stop", time.time())
+            write_atomic(self.run.request, msgspec.json.encode(request))
+        try:
+            return msgspec.json.decode(self.run.request.read_bytes(), type=Request).action
+        except FileNotFoundError:
+            return None
+
+    def _sleep(self) -> None:
+        """Until the next tick, or a signal."""
+        select.select([self._wakeup], [], [], max(0.0, self._next_tick - time.monotonic()))
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._wakeup, 4096)
+
+    def _tick_when_due(self) -> None:
+        if time.monotonic() < self._next_tick:
+            return
+        self._next_tick = max(self._next_tick + TICK_SECONDS, time.monotonic())
+        self._ticks += 1
+        self._follow_ranks()
+        self._append(self.run.samples, encode_line(self._sample()))
+        self._write_state()
+
+    def _follow_ranks(self) -> None:
+        if len(self._ranks) < len(list(self.run.ranks.glob("[0-9]*"))):
+            decoded = (msgspec.json.decode(path.read_bytes(), type=RankId) for path in self.run.ranks.glob("[0-9]*"))
+            self._ranks = tuple(sorted((rank for rank in decoded), key=lambda rank: rank.rank))
+        for line in self._metrics.lines():
+            if line.startswith(b'{"kind":"status"') and self._phase != "stopping":
+                status = msgspec.json.decode(line, type=Status)
+                self._set_phase(status.phase, f"{status.phase} at step {status.step:,}")
+
+    def _sample(self) -> Sample:
+        used, limit = host_memory()
+        ranks = [sample for rank in self._ranks if (sample := self._rank_sample(rank)) is not None]
+        return Sample(time.time(), self._nvml.cards(self.info.cards), tuple(ranks), used, limit)
+
+    def _rank_sample(self, rank: RankId) -> RankSample | None:
+        memory = process_memory(rank.pid) if is_alive(rank.pid, rank.start_time) else None
+        if memory is None:
+            return None
+        # One rank per tick and seldom: reading PSS holds the rank's memory map.
+        turn = self._ticks % PSS_EVERY == PSS_EVERY // 2 + rank.rank
+        return RankSample(rank.rank, rank.pid, memory[0], proportional_memory(rank.pid) if turn else None, memory[1])
+
+    def _outcome_of_result(self, result: Result, process: subprocess.Popen[bytes]) -> Outcome:
+        if result.status == "finished":
+            note = "" if process.returncode == 0 else f" (the launcher returned {process.returncode})"
+            return Outcome("finished", 0, f"finished at step {result.step:,}{note}")
+        return Outcome("stopped", EXIT_STOPPED, f"stopped at step {result.step:,}, checkpoint {result.checkpoint}")
+
+    def _outcome_of_stop(self, ending: Ending, how: str) -> Outcome:
+        words = {
+            "stopped": "stopped",
+            "killed": "killed by the user",
+            "overdue": f"did not stop within {STOP_SECONDS:.0f} s and was killed",
+            "exited": "ended",
+        }
+        return Outcome("stopped", EXIT_STOPPED, f"{words[ending]} {how}")
+
+    def _failure_message(self, returncode: int | None) -> str:
+        logs = [self.run.rank_log(rank.rank) for rank in self._ranks]
+        return (
+            f"the ranks ended without a result (launcher: {returncode}): {_last_error((*logs, self.run.launcher_log))}"
+        )
+
+    def _read_result(self) -> Result | None:
+        try:
+            return msgspec.json.decode(self.run.result.read_bytes(), type=Result)
+        except FileNotFoundError:
+            return None
+
+    def _set_phase(self, phase: Phase, message: str) -> None:
+        self._phase, self._message = phase, message
+        self._write_state()
+
+    def _write_state(self, *, exit_code: int | None = None, durable: bool = False) -> None:
+        state = State(
+            phase=self._phase,
+            run_id=self.info.run_id,
+            boot_id=boot_id(),
+            heartbeat=time.time(),
+            supervisor=self._own,
+            launcher=self._launcher,
+            ranks=self._ranks,
+            progress=self._progress(),
+            exit_code=exit_code,
+            message=self._message,
+        )
+        write_atomic(self.run.state, msgspec.json.encode(state), durable=durable)
+
+    def _progress(self) -> Progress | None:
+        try:
+            return msgspec.json.decode(self.run.progress.read_bytes(), type=Progress)
+        except FileNotFoundError:
+            return None
+
+    def _event(self, name: str, message: str, severity: Literal["info", "warning", "error"] = "info") -> None:
+        self._append(self.run.events, encode_line(Event(time.time(), name, message, severity)))
+
+    @staticmethod
+    def _append(path: Path, line: bytes) -> None:
+        with path.open("ab", buffering=0) as file:
+            file.write(line)
+
+
+def _process_id(pid: int) -> ProcessId:
+    """A process with its start time, 0 when it has ended already."""
+    found = read_process(pid)
+    return ProcessId(pid, found.start_time if found else 0)
+
+
+def _last_error(logs: tuple[Path, ...]) -> str:
+    """The first line in these logs that names an exception, else their last words."""
+    for log in logs:
+        for line in reversed(last_lines(log, 200)):
+            head = line.split(":", 1)[0]
+            if head and " " not in head and head.rsplit(".", 1)[-1].endswith(("Error", "Exception", "Interrupt")):
+                return line
+    words = [line for log in logs for line in last_lines(log, 1)]
+    return words[-1] if words else "no output; see the logs folder"
+
+
+def main(path: str) -> int:
+    """Supervise the run in a directory; 1 when another supervisor already does."""
+    run = RunDir(Path(path))
+    become_subreaper()
+    lock = os.open(run.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        sys.stderr.write("this run already has a supervisor\n")
+        return 1
+    read_end, write_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
+    supervisor = Supervisor(run, read_end)
+
+    def count(_number: int, _frame: object) -> None:
+        supervisor.signals += 1
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, count)
+    for number in (signal.SIGCHLD, signal.SIGUSR1):
+        signal.signal(number, lambda _number, _frame: None)
+    for number in (signal.SIGHUP, signal.SIGPIPE):
+        signal.signal(number, signal.SIG_IGN)
+    return supervisor.supervise().exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

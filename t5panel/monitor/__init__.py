@@ -1,0 +1,1 @@
+"""Reading the machine and the run directory: hardware, tail, history, watch."""

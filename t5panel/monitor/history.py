@@ -1,0 +1,190 @@
+"""History gathers what a run directory says; a Snapshot is all of it at one moment, for any view."""
+
+from __future__ import annotations
+
+import time
+from array import array
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import msgspec
+
+from t5panel.contract.layout import RunDir
+from t5panel.contract.records import (
+    Checkpoint,
+    Evaluation,
+    Event,
+    Metric,
+    Result,
+    RunInfo,
+    Sample,
+    Start,
+    Status,
+    Step,
+)
+from t5panel.monitor.runs import RunState, read_info, read_result, read_state
+from t5panel.monitor.tail import BLOCK, Tail
+
+R = TypeVar("R")
+KEPT_SAMPLES = 3600
+KEPT_EVENTS = 200
+RATE_STEPS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """Values over optimizer steps. The arrays belong to the History: read them, never change them."""
+
+    steps: array[int]
+    values: array[float]
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A run at one moment. Times in unix seconds, memory in bytes."""
+
+    run: RunDir
+    info: RunInfo
+    state: RunState
+    taken: float
+    start: Start | None
+    last: Step | None
+    loss: Series
+    """Mean loss per target token; NaN where it was not finite."""
+    learning_rate: Series
+    evaluations: tuple[Evaluation, ...]
+    checkpoint: Checkpoint | None
+    samples: tuple[Sample, ...]
+    """The newest readings of the machine, at most an hour of them."""
+    events: tuple[Event, ...]
+    result: Result | None
+    rejected_lines: int
+    recent_steps: tuple[Step, ...]
+
+    @property
+    def sample(self) -> Sample | None:
+        """The newest reading of the machine."""
+        return self.samples[-1] if self.samples else None
+
+    @property
+    def max_steps(self) -> int | None:
+        """Optimizer steps of the whole run, once known."""
+        return self.start.max_steps if self.start else None
+
+    @property
+    def samples_per_second(self) -> float | None:
+        """Rows per second over the last steps."""
+        seconds = sum(step.step_seconds for step in self.recent_steps)
+        if self.start is None or not seconds:
+            return None
+        return len(self.recent_steps) * self.start.effective_batch / seconds
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Estimated seconds to the last step, at the present rate."""
+        rate = self.samples_per_second
+        if not rate or self.last is None or self.start is None:
+            return None
+        return (self.start.max_steps - self.last.step) * self.start.effective_batch / rate
+
+
+class History:
+    """Follows one run directory. The only thing in the views' world that changes."""
+
+    def __init__(self, run: RunDir) -> None:
+        self._run = run
+        self._info = read_info(run)
+        self._metrics, self._sample_tail, self._event_tail = Tail(run.metrics), Tail(run.samples), Tail(run.events)
+        self._decode_metric = msgspec.json.Decoder(Metric)
+        self._decode_sample = msgspec.json.Decoder(Sample)
+        self._decode_event = msgspec.json.Decoder(Event)
+        self._start: Start | None = None
+        self._last: Step | None = None
+        self._loss = Series(array("q"), array("f"))
+        self._rate = Series(array("q"), array("f"))
+        self._recent: deque[Step] = deque(maxlen=RATE_STEPS)
+        self._evaluations: list[Evaluation] = []
+        self._checkpoint: Checkpoint | None = None
+        self._samples: deque[Sample] = deque(maxlen=KEPT_SAMPLES)
+        self._events: deque[Event] = deque(maxlen=KEPT_EVENTS)
+        self._rejected = 0
+
+    def refresh(self) -> Snapshot:
+        """Read what is new and give the run as it is now."""
+        state = read_state(self._run)  # before the files: an ended run's last lines are then surely read
+        self._read(self._metrics, self._decode_metric, self._add_metric)
+        self._read(self._sample_tail, self._decode_sample, self._samples.append)
+        self._read(self._event_tail, self._decode_event, self._events.append)
+        return Snapshot(
+            run=self._run,
+            info=self._info,
+            state=state,
+            taken=time.time(),
+            start=self._start,
+            last=self._last,
+            loss=self._loss,
+            learning_rate=self._rate,
+            evaluations=tuple(self._evaluations),
+            checkpoint=self._checkpoint,
+            samples=tuple(self._samples),
+            events=tuple(self._events),
+            result=read_result(self._run),
+            rejected_lines=self._rejected,
+            recent_steps=tuple(self._recent),
+        )
+
+    def _read(self, tail: Tail, decoder: msgspec.json.Decoder[R], add: Callable[[R], None]) -> None:
+        while block := tail.read():
+            try:
+                records = decoder.decode_lines(block)
+            except msgspec.DecodeError:
+                records = self._decode_singly(block, decoder)
+            for record in records:
+                add(record)
+            if len(block) < BLOCK // 2:
+                return
+
+    def _decode_singly(self, block: bytes, decoder: msgspec.json.Decoder[R]) -> list[R]:
+        """The good lines of a block that holds a bad one, which a dying writer may have left."""
+        good = []
+        for line in block.splitlines():
+            try:
+                good.append(decoder.decode(line))
+            except msgspec.DecodeError:
+                self._rejected += 1
+        return good
+
+    def _add_metric(self, metric: Metric) -> None:
+        match metric:
+            case Step():
+                self._last = metric
+                self._recent.append(metric)
+                self._loss.steps.append(metric.step)
+                self._loss.values.append(float("nan") if metric.loss is None else metric.loss)
+                self._rate.steps.append(metric.step)
+                self._rate.values.append(metric.learning_rate)
+            case Evaluation():
+                self._evaluations.append(metric)
+            case Checkpoint():
+                self._checkpoint = metric
+            case Start():
+                self._begin(metric)
+            case Status():
+                pass
+
+    def _begin(self, start: Start) -> None:
+        """A new start: steps after its own were never resumed from, so they are void."""
+        self._start = start
+        for series in (self._loss, self._rate):
+            while series.steps and series.steps[-1] > start.step:
+                series.steps.pop()
+                series.values.pop()
+        self._evaluations = [done for done in self._evaluations if done.step <= start.step]
+        self._recent.clear()
+        if self._last is not None and self._last.step > start.step:
+            self._last = None

@@ -1,0 +1,1 @@
+"""Pure arithmetic before a start: no clock, no files, no NVML."""

@@ -1,0 +1,49 @@
+"""Host RAM before the start: what all ranks and the launcher take together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from t5panel.contract.shapes import Shape
+from t5panel.contract.spec import Launcher, RunSpec
+from t5panel.plan.memory import MIB, Verdict, state_bytes_on_host
+
+CUDA_RANK = 1_550 * MIB
+"""One CUDA rank: torch, transformers and the driver's host mappings. Source: 1.3-1.8 GB measured with 2026 packages."""
+CPU_RANK = 430 * MIB
+"""One CPU rank before its model. Source: measured on this project's own trainers, see README."""
+LAUNCHER: dict[Launcher, int] = {"torchrun": 225 * MIB, "accelerate": 230 * MIB, "deepspeed": 490 * MIB}
+"""The launcher's own processes. Source: measured, torch 2.13."""
+SUPERVISOR = 20 * MIB
+TIGHT_SHARE = 0.85
+
+
+@dataclass(frozen=True, slots=True)
+class HostMemory:
+    """Host RAM in bytes, by part."""
+
+    capacity: int
+    per_rank: int
+    ranks: int
+    launcher: int
+    supervisor: int
+
+    @property
+    def total(self) -> int:
+        """All parts together."""
+        return self.ranks + self.launcher + self.supervisor
+
+    @property
+    def verdict(self) -> Verdict:
+        """Whether the machine's limit holds it."""
+        if self.total > self.capacity:
+            return "no"
+        return "tight" if self.total > TIGHT_SHARE * self.capacity else "fits"
+
+
+def host_memory(spec: RunSpec, shape: Shape, capacity: int) -> HostMemory:
+    """Host RAM of a run on a machine that may use `capacity` bytes."""
+    on_cpu = spec.device == "cpu"
+    # A CUDA rank holds its weights on the host for a moment while they are loaded: the peak, not the steady state.
+    per_rank = CPU_RANK + state_bytes_on_host(spec, shape) if on_cpu else CUDA_RANK + 4 * shape.parameters
+    return HostMemory(capacity, per_rank, per_rank * spec.num_gpus, LAUNCHER[spec.launcher], SUPERVISOR)

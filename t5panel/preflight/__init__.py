@@ -1,0 +1,1 @@
+"""Reads the real machine and the real files before a start; decides nothing."""

@@ -1,0 +1,152 @@
+"""What the trainer's own interpreter says about a spec's model, tokenizer and data, before anything is written."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import msgspec
+
+from t5panel.contract.shapes import Shape, builtin_shape, is_builtin
+from t5panel.contract.spec import RunSpec
+from t5panel.errors import Fault, T5PanelError
+from t5panel.plan.planning import Finding
+
+TIMEOUT_SECONDS = 180
+PACKAGES = ("torch", "transformers", "accelerate", "deepspeed", "datasets")
+NEEDED_TRANSFORMERS = (5, 23)
+
+
+class _Report(msgspec.Struct, frozen=True):
+    versions: dict[str, str]
+    config: dict[str, Any] | None
+    rows: int | None
+    faults: list[dict[str, str]]
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """Facts about a spec: the model's shape, the data's rows where cheap, versions, and everything that is wrong."""
+
+    shape: Shape | None
+    rows: int | None
+    versions: Mapping[str, str]
+    findings: tuple[Finding, ...]
+
+
+def inspect(spec: RunSpec) -> Inspection:
+    """Look at a spec's model and data; with built-ins and our own interpreter without another process."""
+    if spec.method == "llamafactory":
+        return Inspection(_builtin_shape(spec), None, own_versions(), (_llamafactory_missing(),))
+    only_builtins = all(
+        name is None or is_builtin(name)
+        for name in (spec.model.name_or_path, spec.model.tokenizer, spec.data.train, spec.data.validation)
+    )
+    if spec.interpreter is None and only_builtins and not (faults := _builtin_faults(spec)):
+        versions = own_versions()
+        return Inspection(_builtin_shape(spec), None, versions, _version_findings(versions))
+    if only_builtins and spec.interpreter is None:
+        return Inspection(None, None, own_versions(), tuple(map(_finding, faults)))
+    return _ask_interpreter(spec)
+
+
+def own_versions() -> dict[str, str]:
+    """Installed versions of what a trainer needs, without importing it."""
+    found = {"python": sys.version.split()[0]}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _ask_interpreter(spec: RunSpec) -> Inspection:
+    python = spec.interpreter or sys.executable
+    argv = [python, "-m", "t5panel.trainers.inspect"]
+    try:
+        answer = subprocess.run(
+            argv, input=spec.model_dump_json().encode(), capture_output=True, timeout=TIMEOUT_SECONDS, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return Inspection(None, None, {}, (Finding("error", "interpreter", f"{python} does not answer: {error}"),))
+    if answer.returncode != 0:
+        last = (answer.stderr.decode(errors="replace").strip().splitlines() or ["no output"])[-1]
+        hint = "install t5panel and its dependencies into that interpreter"
+        return Inspection(
+            None, None, {}, (Finding("error", "interpreter", f"{python} cannot look at the run: {last}", hint),)
+        )
+    report = msgspec.json.decode(answer.stdout, type=_Report)
+    faults = tuple(_finding(Fault(**fault)) for fault in report.faults)
+    shape = _builtin_shape(spec) if is_builtin(spec.model.name_or_path) else shape_of_config(report.config)
+    return Inspection(shape, report.rows, report.versions, (*faults, *_version_findings(report.versions)))
+
+
+def shape_of_config(config: Mapping[str, Any] | None) -> Shape | None:
+    """The shape in a T5 config.json; None without one. Defaults are T5Config's."""
+    if config is None:
+        return None
+    layers = config.get("num_layers", 6)
+    return Shape(
+        vocab_size=config["vocab_size"],
+        d_model=config.get("d_model", 512),
+        d_kv=config.get("d_kv", 64),
+        d_ff=config.get("d_ff", 2048),
+        num_layers=layers,
+        num_decoder_layers=config.get("num_decoder_layers") or layers,
+        num_heads=config.get("num_heads", 8),
+        gated=str(config.get("feed_forward_proj", "relu")).startswith("gated-"),
+        tied=config.get("tie_word_embeddings", True),
+        model_type=config.get("model_type", "t5"),
+        relative_attention_num_buckets=config.get("relative_attention_num_buckets", 32),
+    )
+
+
+def _builtin_shape(spec: RunSpec) -> Shape | None:
+    try:
+        return builtin_shape(spec.model.name_or_path)
+    except T5PanelError:
+        return None
+
+
+def _builtin_faults(spec: RunSpec) -> list[Fault]:
+    faults: list[Fault] = []
+    try:
+        builtin_shape(spec.model.name_or_path)
+    except T5PanelError as error:
+        faults += error.faults
+    faults += [
+        Fault(key, f"no built-in data {name!r}", "built-in data: builtin:docstrings")
+        for key, name in (("data.train", spec.data.train), ("data.validation", spec.data.validation))
+        if name not in (None, "builtin:docstrings")
+    ]
+    return faults
+
+
+def _version_findings(versions: Mapping[str, str]) -> tuple[Finding, ...]:
+    missing = [name for name in PACKAGES if name not in versions]
+    found = []
+    if missing:
+        found.append(Finding("error", "version.missing", f"not installed: {', '.join(missing)}", "pip install t5panel"))
+    transformers = versions.get("transformers", "")
+    if transformers and tuple(int(part) for part in transformers.split(".")[:2]) < NEEDED_TRANSFORMERS:
+        message = f"transformers {transformers} runs T5's sdpa attention in float32 and slows it down by half"
+        found.append(Finding("error", "version.transformers", message, "pip install 'transformers>=5.23'"))
+    return tuple(found)
+
+
+def _llamafactory_missing() -> Finding:
+    return Finding(
+        "error",
+        "llamafactory.missing",
+        "LLaMA-Factory is not installed: it needs its own environment, and as shipped it trains T5 on leaked answers",
+        "use --preset deepspeed, trainer or manual, which train the same model right",
+    )
+
+
+def _finding(fault: Fault) -> Finding:
+    return Finding("error", fault.where, fault.message, fault.hint)

@@ -1,0 +1,28 @@
+"""This machine, as a plan needs it."""
+
+from __future__ import annotations
+
+import socket
+
+from t5panel.monitor.hardware import Nvml, cores, host_memory
+from t5panel.plan.machine import CardFacts, Machine
+
+
+def read_machine() -> Machine:
+    """Cards by NVML and host memory by /proc and cgroup."""
+    nvml = Nvml()
+    names = nvml.names()
+    cards = tuple(CardFacts(card.index, _short(names[card.index]), card.total, card.used) for card in nvml.cards())
+    used, limit = host_memory()
+    return Machine(cards, ram_limit=limit, ram_available=limit - used, cores=cores())
+
+
+def free_port() -> int:
+    """A TCP port of the loopback that is free now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _short(name: str) -> str:
+    return name.removeprefix("NVIDIA ").removeprefix("GeForce ")

@@ -1,0 +1,220 @@
+"""YAML → Preset: where presets are found, how overrides are laid over them, every fault reported at once."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from t5panel.contract.layout import user_presets_home
+from t5panel.contract.spec import DataSpec, ModelSpec, RunSpec, TrainSpec
+from t5panel.errors import Fault, UsageError
+
+Document = dict[str, Any]
+
+REHEARSAL: Mapping[str, Any] = {
+    "model.name_or_path": "builtin:tiny",
+    "data.max_source_length": 96,
+    "data.max_target_length": 64,
+    "data.max_eval_samples": 48,
+    "data.max_predict_samples": 6,
+    "train.max_steps": 20,
+    "train.learning_rate": 5e-3,
+    "train.bf16": False,
+    "train.generation_max_length": 48,
+}
+"""What a rehearsal on the CPU lays over a shipped preset, under the user's own settings."""
+
+_PARTS: dict[str, type[BaseModel]] = {"model": ModelSpec, "data": DataSpec, "train": TrainSpec}
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A checked preset: its name, its one-line summary and the spec it stands for."""
+
+    name: str
+    summary: str
+    spec: RunSpec
+    document: Document = field(compare=False)
+    """The YAML as written plus overrides, before defaults."""
+
+
+class _Loader(yaml.CSafeLoader):
+    """Safe YAML that reads `3e-4` as a number and refuses a key given twice."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+)
+
+
+def _mapping_without_duplicates(loader: _Loader, node: yaml.MappingNode) -> Document:
+    seen: set[Any] = set()
+    for key_node, _ in node.value:
+        key = loader.construct_object(key_node, deep=True)
+        if key in seen:
+            raise yaml.constructor.ConstructorError(None, None, f"key {key!r} stands twice", key_node.start_mark)
+        seen.add(key)
+    return {str(key): value for key, value in loader.construct_mapping(node, deep=True).items()}
+
+
+_Loader.add_constructor("tag:yaml.org,2002:map", _mapping_without_duplicates)
+
+
+def shipped_presets_home() -> Path:
+    """The folder of the presets that come with t5panel, in a wheel or in a checkout."""
+    installed = Path(str(files("t5panel"))) / "_presets"
+    return installed if installed.is_dir() else Path(__file__).parent.parent / "presets"
+
+
+def search_path() -> tuple[Path, ...]:
+    """Folders searched for a preset's name, the user's own first."""
+    return (Path(".t5panel"), user_presets_home(), shipped_presets_home())
+
+
+def preset_names() -> tuple[str, ...]:
+    """Every preset that can be named, shipped ones in their fixed order first."""
+    shipped = ("deepspeed", "trainer", "manual", "llamafactory")
+    found = {path.stem for home in search_path() if home.is_dir() for path in home.glob("*.yaml")}
+    return (*(name for name in shipped if name in found), *sorted(found - set(shipped)))
+
+
+def find_preset(name_or_path: str) -> Path:
+    """The YAML file of a preset.
+
+    Raises: UsageError when there is none, naming the likely one.
+    """
+    looks_like_path = name_or_path.endswith((".yaml", ".yml")) or "/" in name_or_path
+    candidates = (
+        (Path(name_or_path),) if looks_like_path else tuple(home / f"{name_or_path}.yaml" for home in search_path())
+    )
+    for path in candidates:
+        if path.is_file():
+            return path
+    if looks_like_path:
+        raise UsageError.of("--preset", f"no file {name_or_path}", "give a preset's name or the path of a YAML file")
+    raise UsageError.of("--preset", f"no preset {name_or_path!r}", _did_you_mean(name_or_path, preset_names()))
+
+
+def read_document(path: Path) -> Document:
+    """The mapping in a YAML file.
+
+    Raises: UsageError with the line when it is no YAML, and when it is no mapping.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError.of(str(path), f"cannot be read: {error}") from error
+    document = _parse_yaml(text, str(path))
+    if not isinstance(document, dict):
+        raise UsageError.of(
+            str(path), "is not a preset: its top level must be a mapping of keys", "see `t5panel show deepspeed`"
+        )
+    return document
+
+
+def parse_assignments(assignments: Sequence[str]) -> Document:
+    """`["train.seed=1", ...]` as a mapping of dotted keys to YAML values.
+
+    Raises: UsageError with every assignment that is none.
+    """
+    bad = [item for item in assignments if "=" not in item or not item.split("=", 1)[0].strip()]
+    if bad:
+        raise UsageError(Fault("--set", f"{item!r} is not key=value", "for example --set train.seed=1") for item in bad)
+    pairs = (item.split("=", 1) for item in assignments)
+    return {key.strip(): _parse_yaml(value, f"--set {key.strip()}") for key, value in pairs}
+
+
+def load_preset(name_or_path: str, *overrides: Mapping[str, Any]) -> Preset:
+    """The preset with dotted overrides laid over it, later ones on top.
+
+    Raises: UsageError with every fault of the file and of the overrides.
+    """
+    path = find_preset(name_or_path)
+    document = read_document(path)
+    for layer in overrides:
+        for key, value in layer.items():
+            document = with_value(document, key, value)
+    return check_document(document, name=path.stem, where=str(path))
+
+
+def check_document(document: Document, *, name: str, where: str) -> Preset:
+    """A preset from a document.
+
+    Raises: UsageError with every fault.
+    """
+    summary = document.get("summary", "")
+    body = {key: value for key, value in document.items() if key != "summary"}
+    faults = [] if isinstance(summary, str) else [Fault(f"{where}: summary", "must be text")]
+    try:
+        spec = RunSpec.model_validate(body)
+    except ValidationError as error:
+        raise UsageError([*faults, *(_fault(detail, where) for detail in error.errors())]) from error
+    if faults:
+        raise UsageError(faults)
+    return Preset(name, summary, spec, document)
+
+
+def with_value(document: Document, dotted_key: str, value: Any) -> Document:  # noqa: ANN401
+    """A copy of a nested mapping with one dotted key set.
+
+    Raises: UsageError when the key leads through something that is no mapping.
+    """
+    head, _, rest = dotted_key.partition(".")
+    if not rest:
+        return {**document, head: value}
+    inner = document.get(head)
+    if inner is not None and not isinstance(inner, dict):
+        raise UsageError.of(dotted_key, f"{head!r} is a single value and has no part {rest!r}")
+    return {**document, head: with_value(inner or {}, rest, value)}
+
+
+def flat_keys(model: type[BaseModel] = RunSpec, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every dotted key of a spec with its pydantic field."""
+    for name, info in model.model_fields.items():
+        if name in _PARTS and not prefix:
+            yield from flat_keys(_PARTS[name], f"{name}.")
+        else:
+            yield prefix + name, info
+
+
+def _parse_yaml(text: str, where: str) -> Any:  # noqa: ANN401
+    try:
+        return yaml.load(text, _Loader)  # noqa: S506 - a safe loader
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        at = f"{where}, line {mark.line + 1}" if mark else where
+        raise UsageError.of(at, f"is not YAML: {getattr(error, 'problem', None) or error}") from error
+
+
+def _fault(detail: ErrorDetails, where: str) -> Fault:
+    key = ".".join(str(part) for part in detail["loc"])
+    if detail["type"] == "extra_forbidden":
+        known = [name for name, _ in flat_keys()]
+        return Fault(f"{where}: {key}", "unknown key", _did_you_mean(key, known))
+    if detail["type"] == "missing":
+        return Fault(f"{where}: {key}", "is missing")
+    if detail["type"] == "value_error":
+        return Fault(f"{where}: {key}".rstrip(": "), str(detail["ctx"]["error"]))
+    given = detail["input"]
+    return Fault(f"{where}: {key}", f"{detail['msg']}, not {given!r}", _help(key))
+
+
+def _help(key: str) -> str:
+    return next((info.description or "" for name, info in flat_keys() if name == key), "")
+
+
+def _did_you_mean(word: str, known: Sequence[str]) -> str:
+    tail = {name.rsplit(".", 1)[-1]: name for name in known}
+    close = difflib.get_close_matches(word, known, 1, 0.6) or [
+        tail[match] for match in difflib.get_close_matches(word.rsplit(".", 1)[-1], list(tail), 1, 0.6)
+    ]
+    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"

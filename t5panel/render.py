@@ -1,0 +1,234 @@
+"""Plans, snapshots and results as plain text or JSON values. Prints nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from t5panel.contract.records import Result, Step
+from t5panel.errors import Fault
+from t5panel.launch.commands import Command
+from t5panel.monitor.history import Snapshot
+from t5panel.monitor.runs import RunState
+from t5panel.plan.machine import GIB
+from t5panel.plan.memory import STATES_ONLY, CardMemory
+from t5panel.plan.planning import NO_SPEED_BASIS, Plan, batch_formula
+from t5panel.presets import REHEARSAL
+
+SEVERITY_MARK = {"info": "·", "warning": "!", "error": "✗"}
+
+
+def gib(size: int) -> str:
+    """Bytes as `1.23 GiB`."""
+    return f"{size / GIB:.2f} GiB"
+
+
+def mib(size: int) -> str:
+    """Bytes as `412 MiB`."""
+    return f"{size / 2**20:,.0f} MiB"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as `45 s`, `12 min 30 s`, `3 h 05 min` or `2 d 4 h`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"
+
+
+def fault_lines(faults: tuple[Fault, ...]) -> Iterator[str]:
+    """Each fault with where it is and what would help."""
+    for fault in faults:
+        yield f"{fault.where}: {fault.message}"
+        if fault.hint:
+            yield f"    {fault.hint}"
+
+
+def fault_json(faults: tuple[Fault, ...]) -> list[dict[str, str]]:
+    """Faults as JSON values."""
+    return [{"where": fault.where, "message": fault.message, "hint": fault.hint} for fault in faults]
+
+
+def plan_json(plan: Plan, command: Command) -> dict[str, Any]:
+    """A plan as `plan --json` prints it. Parts that are not estimated yet are null."""
+    cards = [_card_json(card) for card in plan.cards]
+    ram = plan.ram
+    return {
+        "preset": plan.preset,
+        "verdict": plan.verdict,
+        "world_size": plan.spec.num_gpus,
+        "effective_batch": plan.spec.effective_batch,
+        "device": plan.spec.device,
+        "rehearsal": plan.rehearsal,
+        "spec": plan.spec.model_dump(mode="json"),
+        "vram": {"per_card": cards, "low": None, "high": None, "basis": STATES_ONLY},
+        "ram": None
+        if ram is None
+        else {
+            "capacity": ram.capacity,
+            "total": ram.total,
+            "per_rank": ram.per_rank,
+            "parts": {"ranks": ram.ranks, "launcher": ram.launcher, "supervisor": ram.supervisor},
+        },
+        "command": {"argv": list(command.argv), "env": dict(command.env)},
+        "findings": [
+            {"severity": found.severity, "code": found.code, "message": found.message, "hint": found.hint}
+            for found in plan.findings
+        ],
+        "suggestions": [],
+        "estimate": {"samples_per_second": None, "seconds": None, "kwh": None, "cost": None, "basis": NO_SPEED_BASIS},
+    }
+
+
+def _card_json(card: CardMemory) -> dict[str, Any]:
+    return {
+        "index": card.index,
+        "capacity": card.capacity,
+        "allocated": card.states,
+        "reserved": None,
+        "context": card.context,
+        "parts": {
+            "weights": card.weights,
+            "gradients": card.gradients,
+            "optimizer": card.optimizer,
+            "activations": None,
+            "logits": None,
+            "buckets": card.buckets,
+            "workspace": None,
+        },
+    }
+
+
+def plan_lines(plan: Plan, command: Command) -> Iterator[str]:
+    """A plan for people."""
+    spec = plan.spec
+    yield f"preset    {plan.preset}: {spec.method} under {spec.launcher}, {spec.num_gpus} ranks on {spec.device}"
+    yield f"machine   {plan.machine.summary}"
+    yield f"model     {spec.model.name_or_path}"
+    yield f"data      {spec.data.train}, up to {spec.data.max_source_length} → {spec.data.max_target_length} tokens"
+    yield f"batch     {batch_formula(spec)} rows per optimizer step"
+    yield f"precision {precision(plan)}"
+    for card in plan.cards:
+        yield f"card {card.index}    {gib(card.states + card.context)} of {gib(card.capacity)}: {_parts(card)}"
+    if plan.ram:
+        total, capacity, per_rank = (gib(size) for size in (plan.ram.total, plan.ram.capacity, plan.ram.per_rank))
+        yield f"host RAM  {total} of {capacity}, {per_rank} per rank (estimate)"
+    yield f"verdict   {plan.verdict}"
+    yield from finding_lines(plan)
+    yield f"command   {command.line}"
+
+
+def finding_lines(plan: Plan) -> Iterator[str]:
+    """What was found, one line each, hints indented below."""
+    for found in plan.findings:
+        yield f"{SEVERITY_MARK[found.severity]} {found.code}: {found.message}"
+        if found.hint:
+            yield f"    {found.hint}"
+
+
+def precision(plan: Plan) -> str:
+    """`bf16, checkpointing` and the ZeRO stage."""
+    spec = plan.spec
+    words = ["bf16" if spec.train.bf16 else "fp32"]
+    if spec.train.gradient_checkpointing:
+        words.append("gradient checkpointing")
+    if spec.method == "deepspeed":
+        words.append(f"ZeRO-{spec.zero_stage}")
+    return ", ".join(words)
+
+
+def rehearsal_notice(plan: Plan) -> str:
+    """The first line of a rehearsal: what it is and what it is not."""
+    spec = plan.spec
+    why = "no NVIDIA card was found" if not plan.machine.cards else "the CPU was asked for"
+    return (
+        f"REHEARSAL: {why}. The same method, launcher and code path run on {spec.num_gpus} CPU ranks with "
+        f"{spec.model.name_or_path} and {spec.data.train}; figures say nothing about a GPU. "
+        f"Replaced: {', '.join(sorted(REHEARSAL))}."
+    )
+
+
+def _parts(card: CardMemory) -> str:
+    parts = ("weights", "gradients", "optimizer", "buckets", "context")
+    return ", ".join(f"{name} {getattr(card, name) / GIB:.2f}" for name in parts) + " (states only)"
+
+
+def progress_line(snapshot: Snapshot) -> str:
+    """A run's present state on one line."""
+    state, last = snapshot.state, snapshot.last
+    if last is None:
+        progress = state.state.progress if state.state else None
+        done = f" {progress.what} {progress.done:,}/{progress.total:,}" if progress else ""
+        return f"{state.phase}: {state.message}{done}"
+    total = snapshot.max_steps or last.step
+    words = [f"step {last.step:,}/{total:,}", f"loss {loss_text(last.loss)}", f"lr {last.learning_rate:.2e}"]
+    if snapshot.samples_per_second:
+        words.append(f"{snapshot.samples_per_second:.1f} samples/s")
+    if snapshot.sample and snapshot.sample.ranks:
+        words.append("RAM " + " ".join(f"{rank.rss / 2**20:.0f}" for rank in snapshot.sample.ranks) + " MiB")
+    if snapshot.sample and snapshot.sample.cards:
+        words.append("VRAM " + " ".join(f"{card.used / GIB:.1f}" for card in snapshot.sample.cards) + " GiB")
+    if snapshot.seconds_left and state.alive:
+        words.append(f"{duration(snapshot.seconds_left)} left")
+    if state.phase != "running":
+        words.append(state.phase)
+    return " · ".join(words)
+
+
+def loss_text(loss: float | None) -> str:
+    """A loss, or that it was not finite."""
+    return "not finite" if loss is None else f"{loss:.4f}"
+
+
+def summary_lines(snapshot: Snapshot) -> Iterator[str]:
+    """What a finished, stopped or failed run was."""
+    yield f"{snapshot.state.phase}: {snapshot.state.message}"
+    result = snapshot.result
+    if result is not None and snapshot.state.phase in ("finished", "stopped"):
+        yield from _result_lines(result, snapshot.evaluations[-1].chrf if snapshot.evaluations else None)
+    yield f"run directory  {snapshot.run.path}"
+
+
+def _result_lines(result: Result, chrf: float | None) -> Iterator[str]:
+    yield f"loss           {loss_text(result.loss_first)} → {loss_text(result.loss_last)}"
+    if result.eval_loss is not None:
+        yield f"evaluation     loss {result.eval_loss:.4f}" + (f", chrF {chrf:.1f}" if chrf is not None else "")
+    yield f"throughput     {result.samples_per_second:.1f} samples/s"
+    yield "peak RAM       " + ", ".join(
+        f"rank {rank} {mib(size)}" for rank, size in enumerate(result.peak_rss_per_rank)
+    )
+    if result.peak_vram_per_card:
+        yield "peak VRAM      " + ", ".join(
+            f"card {card} {gib(size)}" for card, size in enumerate(result.peak_vram_per_card)
+        )
+    yield f"checkpoint     {result.checkpoint or 'none'}"
+
+
+def snapshot_json(snapshot: Snapshot) -> dict[str, Any]:
+    """A run as JSON values: its state, its last step and its result."""
+    import msgspec
+
+    last: Step | None = snapshot.last
+    return {
+        "run_id": snapshot.run.run_id,
+        "path": str(snapshot.run.path),
+        "phase": snapshot.state.phase,
+        "message": snapshot.state.message,
+        "alive": snapshot.state.alive,
+        "max_steps": snapshot.max_steps,
+        "last": msgspec.to_builtins(last) if last else None,
+        "evaluation": msgspec.to_builtins(snapshot.evaluations[-1]) if snapshot.evaluations else None,
+        "result": msgspec.to_builtins(snapshot.result) if snapshot.result else None,
+        "samples_per_second": snapshot.samples_per_second,
+    }
+
+
+def run_row(run_id: str, created: float, method: str, state: RunState, step: str) -> tuple[str, ...]:
+    """One run as cells: id, age, method, phase, progress."""
+    import time
+
+    return (run_id, duration(max(0.0, time.time() - created)) + " ago", method, state.phase, step)

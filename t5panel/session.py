@@ -1,0 +1,250 @@
+"""The one path from a wish to a watched run: plan → preflight → start → watch. Both fronts take it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from t5panel import __version__
+from t5panel.contract.layout import PRIVATE, RunDir, all_runs, runs_home, write_atomic
+from t5panel.contract.records import CommandInfo, Request, RunInfo
+from t5panel.contract.shapes import is_builtin
+from t5panel.contract.spec import RunSpec
+from t5panel.errors import DoesNotFitError, Fault, PreflightError, T5PanelError, UsageError
+from t5panel.launch.commands import Command, card_indices, command_for, prepare_command_for
+from t5panel.monitor.runs import read_info, read_state
+from t5panel.plan.machine import Machine
+from t5panel.plan.planning import Finding, Plan, make_plan, rehearsal_changes, wants_rehearsal
+from t5panel.preflight.inspection import inspect
+from t5panel.preflight.machine import free_port, read_machine
+from t5panel.presets import Preset, load_preset
+
+SUPERVISOR_START_SECONDS = 20.0
+MEMORY_CODES = ("memory.vram", "memory.ram")
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What the user asked for: a preset, dotted overrides, and where the run shall live."""
+
+    preset: str
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    run_dir: Path | None = None
+
+
+@dataclass(frozen=True)
+class Prospect:
+    """A run that could start now: the plan, the commands it would run, and where."""
+
+    preset: Preset
+    plan: Plan
+    run: RunDir
+    prepare: Command
+    command: Command
+    versions: Mapping[str, str]
+
+
+def prospect(wish: Wish, *, machine: Machine | None = None) -> Prospect:
+    """Everything about a run before it starts; writes nothing.
+
+    Raises: UsageError with every fault of the preset and the overrides.
+    """
+    here = machine or read_machine()
+    preset = _resolved_preset(wish, here)
+    inspection = inspect(preset.spec)
+    rehearsal = wants_rehearsal(preset.spec, here)
+    plan = make_plan(preset, here, shape=inspection.shape, rehearsal=rehearsal, findings=inspection.findings)
+    run = RunDir(wish.run_dir.absolute() if wish.run_dir else _fresh_run_dir(preset.name))
+    command = command_for(plan.spec, run, port=free_port(), cores=here.cores)
+    return Prospect(preset, plan, run, prepare_command_for(plan.spec, run), command, inspection.versions)
+
+
+def start(prospect: Prospect, *, force: bool = False) -> RunDir:
+    """Write the run directory in one move and start its supervisor.
+
+    Raises: PreflightError or DoesNotFitError with every finding that blocks it; nothing is written then.
+    """
+    _refuse(prospect.plan.errors, force=force)
+    _write_run(prospect)
+    spawn_supervisor(prospect.run)
+    return prospect.run
+
+
+def resume(run: RunDir) -> None:
+    """Continue an ended run from its newest complete checkpoint, in the same directory.
+
+    Raises: UsageError when it still runs or has finished.
+    """
+    state = read_state(run)
+    if state.alive:
+        raise UsageError.of(run.run_id, "is still running", f"t5panel attach {run.run_id}")
+    if state.phase == "finished":
+        raise UsageError.of(run.run_id, "has finished; there is nothing to resume")
+    run.request.unlink(missing_ok=True)
+    for path in run.ranks.glob("[0-9]*"):
+        path.unlink()
+    spawn_supervisor(run)
+
+
+def request_stop(run: RunDir, *, now: bool) -> bool:
+    """Ask a run to end, with a checkpoint or at once; False when it has ended already."""
+    state = read_state(run)
+    if not state.alive or state.state is None:
+        return False
+    write_atomic(run.request, msgspec.json.encode(Request("kill" if now else "stop", time.time())))
+    os.kill(state.state.supervisor.pid, signal.SIGUSR1)
+    return True
+
+
+def find_run(name: str) -> RunDir:
+    """The run with this id, the start of an id, or a path; `last` is the newest.
+
+    Raises: UsageError when none or several match.
+    """
+    path = Path(name).expanduser()
+    if (path / "run.json").is_file():
+        return RunDir(path.absolute())
+    runs = list(all_runs(runs_home()))
+    if name == "last" and runs:
+        return runs[0]
+    matching = [run for run in runs if run.run_id == name] or [run for run in runs if run.run_id.startswith(name)]
+    if len(matching) == 1:
+        return matching[0]
+    known = ", ".join(run.run_id for run in (matching or runs)[:5]) or "none yet"
+    raise UsageError.of(name, "matches several runs" if matching else "no such run", f"runs: {known}")
+
+
+def user_faults(run: RunDir) -> tuple[Fault, ...]:
+    """Faults of the user's data or model that the preparation found."""
+    try:
+        return tuple(Fault(**fault) for fault in msgspec.json.decode(run.faults.read_bytes()))
+    except FileNotFoundError:
+        return ()
+
+
+def spawn_supervisor(run: RunDir) -> None:
+    """Start the detached supervisor of a run and wait until it holds the run.
+
+    Raises: PreflightError when it does not come up.
+    """
+    with run.supervisor_log.open("ab") as log:
+        process = subprocess.Popen(
+            # -P: the run directory is no place to import from.
+            [sys.executable, "-P", "-m", "t5panel.launch.supervisor", str(run.path)],
+            start_new_session=True,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            cwd=run.path,
+        )
+    deadline = time.monotonic() + SUPERVISOR_START_SECONDS
+    while time.monotonic() < deadline:
+        state = read_state(run).state
+        if state is not None and state.supervisor.pid == process.pid:
+            return
+        if process.poll() is not None:
+            break
+        time.sleep(0.02)
+    words = run.supervisor_log.read_text(errors="replace").strip().splitlines()[-1:] or ["no output"]
+    raise PreflightError.of(str(run.path), f"the supervisor did not start: {words[0]}")
+
+
+def _resolved_preset(wish: Wish, machine: Machine) -> Preset:
+    """The preset with the overrides, and with what a rehearsal changes when it is one."""
+    preset = load_preset(wish.preset, wish.overrides)
+    if wants_rehearsal(preset.spec, machine):
+        preset = load_preset(wish.preset, rehearsal_changes(preset.spec, wish.overrides), wish.overrides)
+    return Preset(preset.name, preset.summary, _with_absolute_paths(preset.spec), preset.document)
+
+
+def _with_absolute_paths(spec: RunSpec) -> RunSpec:
+    """The same spec from anywhere: the ranks do not run in the user's folder."""
+
+    def absolute(path: str | None, *, only_existing: bool) -> str | None:
+        if path is None or is_builtin(path) or (only_existing and not Path(path).expanduser().exists()):
+            return path
+        return str(Path(path).expanduser().absolute())
+
+    data = {name: absolute(getattr(spec.data, name), only_existing=False) for name in ("train", "validation")}
+    model = {name: absolute(getattr(spec.model, name), only_existing=True) for name in ("name_or_path", "tokenizer")}
+    return spec.model_copy(
+        update={"data": spec.data.model_copy(update=data), "model": spec.model.model_copy(update=model)}
+    )
+
+
+def _fresh_run_dir(preset: str) -> Path:
+    stamp = f"{time.strftime('%Y%m%d-%H%M%S')}-{preset}"
+    home = runs_home()
+    return next(path for n in range(1000) if not (path := home / (stamp if n == 0 else f"{stamp}-{n}")).exists())
+
+
+def _refuse(errors: tuple[Finding, ...], *, force: bool) -> None:
+    blocking = [finding for finding in errors if not (force and finding.code in MEMORY_CODES)]
+    if not blocking:
+        return
+    kind: type[T5PanelError] = PreflightError
+    if all(finding.code in MEMORY_CODES for finding in blocking):
+        kind = DoesNotFitError
+    raise kind(Fault(finding.code, finding.message, finding.hint) for finding in blocking)
+
+
+def _write_run(prospect: Prospect) -> None:
+    """Create the run directory complete, or not at all."""
+    final = prospect.run.path
+    if final.exists():
+        raise PreflightError.of("--run-dir", f"{final} exists", "name a new folder, or `t5panel resume` the run in it")
+    try:
+        final.parent.mkdir(parents=True, exist_ok=True, mode=PRIVATE)
+        draft = RunDir(final.with_name(f".{final.name}.{os.getpid()}.new"))
+        draft.path.mkdir(mode=PRIVATE)
+    except OSError as error:
+        raise PreflightError.of(
+            "--run-dir", f"{final} cannot be written: {error.strerror}", "name another with --run-dir"
+        ) from error
+    for folder in (draft.logs, draft.ranks, draft.checkpoints, draft.cache, draft.config):
+        folder.mkdir()
+    for path, text in {**prospect.prepare.files, **prospect.command.files}.items():
+        (draft.path / path.relative_to(final)).write_text(text, encoding="utf-8")
+    draft.run_json.write_bytes(msgspec.json.format(msgspec.json.encode(_run_info(prospect)), indent=1))
+    draft.path.rename(final)
+
+
+def _run_info(prospect: Prospect) -> RunInfo:
+    plan = prospect.plan
+    return RunInfo(
+        run_id=prospect.run.run_id,
+        preset=prospect.preset.name,
+        created=time.time(),
+        spec=plan.spec.model_dump(mode="json"),
+        prepare=_command_info(prospect.prepare),
+        command=_command_info(prospect.command),
+        cards=card_indices(plan.spec) if plan.spec.device == "cuda" else (),
+        interpreter=plan.spec.interpreter or sys.executable,
+        versions={"t5panel": __version__, **prospect.versions},
+        plan={"verdict": plan.verdict, "effective_batch": plan.spec.effective_batch, "world_size": plan.spec.num_gpus},
+        rehearsal=plan.rehearsal,
+    )
+
+
+def _command_info(command: Command) -> CommandInfo:
+    return CommandInfo(command.argv, dict(command.env))
+
+
+def list_runs() -> list[tuple[RunDir, RunInfo]]:
+    """All runs of this user, newest first; a run whose description is unreadable is left out."""
+    found = []
+    for run in all_runs(runs_home()):
+        try:
+            found.append((run, read_info(run)))
+        except msgspec.DecodeError:
+            continue
+    return found

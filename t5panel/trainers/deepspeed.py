@@ -1,0 +1,90 @@
+"""Method `deepspeed`: the DeepSpeed engine with ZeRO stages 0-3, under `deepspeed` or torchrun."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import set_seed
+
+from t5panel.contract.records import Evaluation
+from t5panel.contract.spec import RunSpec
+from t5panel.trainers.checkpoint import load_rng, save_rng
+from t5panel.trainers.guard import Rank, enter_rank
+from t5panel.trainers.job import Job
+from t5panel.trainers.loss import summed_loss, to_device
+from t5panel.trainers.model import build_model, parameter_count
+from t5panel.trainers.optim import build_optimizer, build_schedule, learning_rate
+from t5panel.trainers.ranks import Ranks
+from t5panel.trainers.text import load_tokenizer
+
+TAG = "zero"
+NEVER = 10**9
+
+
+def engine_config(spec: RunSpec) -> dict[str, Any]:
+    """The user's DeepSpeed JSON with all that `train` decides filled in. Clipping is explicit: the default is 1."""
+    return {
+        **(spec.deepspeed or {}),
+        "train_micro_batch_size_per_gpu": spec.train.per_device_train_batch_size,
+        "gradient_accumulation_steps": spec.train.gradient_accumulation_steps,
+        "gradient_clipping": spec.train.max_grad_norm,
+        "bf16": {"enabled": spec.train.bf16},
+        "zero_allow_untested_optimizer": True,
+        "steps_per_print": NEVER,
+    }
+
+
+def train(me: Rank) -> None:
+    """Train from the first step, or the newest complete checkpoint, to the end or an agreed stop."""
+    import deepspeed
+
+    spec = me.spec
+    if spec.device == "cpu":
+        # This op would be compiled at start-up: 50 CPU seconds and 1.6 GB, or a crash without a compiler. gloo does it.
+        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    ranks = Ranks(me)
+    job = Job(me, ranks)
+    model = build_model(spec, ranks.device)
+    optimizer = build_optimizer(model, spec.train)
+    schedule = build_schedule(optimizer, spec.train, job.steps)
+    engine, _, _, _ = deepspeed.initialize(model=model, optimizer=optimizer, config=engine_config(spec))
+    set_seed(spec.train.seed + ranks.rank)
+    if job.checkpoint is not None:
+        engine.load_checkpoint(str(job.checkpoint), tag=TAG)
+        schedule.load_state_dict(torch.load(job.checkpoint / "scheduler.pt", weights_only=True))
+        for group, rate in zip(optimizer.param_groups, schedule.get_last_lr(), strict=True):
+            group["lr"] = rate
+        load_rng(job.checkpoint, ranks.rank)
+
+    def write(folder: Path) -> None:
+        engine.save_checkpoint(str(folder), tag=TAG)
+        weights = engine._zero3_consolidated_16bit_state_dict() if spec.zero_stage == 3 else model.state_dict()
+        if ranks.rank == 0:
+            model.save_pretrained(folder, state_dict=weights)
+            load_tokenizer(spec.model).save_pretrained(folder)
+            torch.save(schedule.state_dict(), folder / "scheduler.pt")
+        save_rng(folder, ranks.rank)
+
+    def evaluation() -> Evaluation:
+        return job.evaluator.evaluate(engine, model, step, nullcontext())
+
+    job.start(parameter_count(model))
+    for step, batches in job.accumulations():
+        rate = learning_rate(optimizer)
+        for batch in batches:
+            loss = summed_loss(engine, to_device(batch, ranks.device))
+            job.reporter.meter.add_loss(loss)
+            engine.backward(loss * job.loss_scale, scale_wrt_gas=False)
+            engine.step()
+        schedule.step()
+        job.count()
+        grad_norm = engine.get_global_grad_norm()
+        job.after_step(step, learning_rate=rate, grad_norm=grad_norm, evaluation=evaluation, write=write)
+    job.finish()
+
+
+if __name__ == "__main__":
+    train(enter_rank())

@@ -1,0 +1,94 @@
+"""A look at the user's model and data before a run directory exists: `python -m t5panel.trainers.inspect` < spec.
+
+Reads a RunSpec as JSON from stdin and prints facts and faults as JSON. Loads no torch.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from t5panel.contract.shapes import builtin_shape, is_builtin
+from t5panel.contract.spec import RunSpec
+from t5panel.errors import Fault, T5PanelError
+from t5panel.trainers.source import find_source
+from t5panel.trainers.text import first_line, load_tokenizer, where_from
+
+PACKAGES = ("torch", "transformers", "accelerate", "deepspeed", "datasets", "sacrebleu", "numpy")
+T5_TYPES = ("t5", "mt5", "umt5")
+
+
+def inspect(spec: RunSpec) -> dict[str, Any]:
+    """Versions, model facts and every fault of a spec's model and data."""
+    faults: list[Fault] = []
+    config = _model_config(spec, faults)
+    faults += _tokenizer_faults(spec, config)
+    rows = None
+    for key, path in (("data.train", spec.data.train), ("data.validation", spec.data.validation)):
+        if path is None or is_builtin(path):
+            if path not in (None, "builtin:docstrings"):
+                faults.append(Fault(key, f"no built-in data {path!r}", "built-in data: builtin:docstrings"))
+            continue
+        found = find_source(path, spec.data, key)
+        if isinstance(found, list):
+            faults += found
+        elif key == "data.train":
+            rows = found.rows
+    return {"versions": versions(), "config": config, "rows": rows, "faults": [asdict(fault) for fault in faults]}
+
+
+def versions() -> dict[str, str]:
+    """Installed versions of what a trainer needs; missing packages are left out."""
+    found = {"python": sys.version.split()[0]}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _model_config(spec: RunSpec, faults: list[Fault]) -> dict[str, Any] | None:
+    """The model's config.json, or None with a fault."""
+    name = spec.model.name_or_path
+    if is_builtin(name):
+        try:
+            return {"vocab_size": builtin_shape(name).vocab_size}
+        except T5PanelError as error:
+            faults += error.faults
+            return None
+    from transformers import PretrainedConfig
+
+    try:
+        config, _ = PretrainedConfig.get_config_dict(name)
+    except (OSError, ValueError) as error:
+        faults.append(Fault("model.name_or_path", f"no model from {name!r}: {first_line(error)}", where_from(name)))
+        return None
+    if config.get("model_type") not in T5_TYPES:
+        message = f"{name!r} is a {config.get('model_type', 'nameless')} model"
+        faults.append(
+            Fault("model.name_or_path", message, f"t5panel trains {', '.join(T5_TYPES)} (encoder-decoder) models")
+        )
+        return None
+    return dict(config)
+
+
+def _tokenizer_faults(spec: RunSpec, config: dict[str, Any] | None) -> list[Fault]:
+    if config is None and spec.model.tokenizer is None:
+        return []
+    try:
+        size = len(load_tokenizer(spec.model))
+    except T5PanelError as error:
+        return list(error.faults)
+    vocabulary = (config or {}).get("vocab_size", size)
+    if size <= vocabulary:
+        return []
+    message = f"the tokenizer has {size:,} tokens, the model's vocabulary only {vocabulary:,}"
+    return [Fault("model.tokenizer", message, "take the model's own tokenizer or a shape with a larger vocabulary")]
+
+
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps(inspect(RunSpec.model_validate_json(sys.stdin.read()))))

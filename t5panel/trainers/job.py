@@ -1,0 +1,160 @@
+"""What the three methods share around their loops: the rows, the agreed steps, and what happens after each of them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+from torch import Tensor
+
+from t5panel.contract.records import Evaluation, Prepared
+from t5panel.trainers.checkpoint import check_resumable, newest_complete, save_checkpoint, step_of
+from t5panel.trainers.data import Split, open_split, total_steps, train_loader
+from t5panel.trainers.evaluation import Evaluator
+from t5panel.trainers.guard import Rank
+from t5panel.trainers.loss import Batch, target_tokens
+from t5panel.trainers.ranks import Ranks
+from t5panel.trainers.report import Reporter
+
+Duty = Literal["log", "evaluate", "save"]
+
+
+@dataclass(frozen=True, slots=True)
+class Accumulation:
+    """The micro-batches of one optimizer step on this rank, and the target tokens of the step over all ranks."""
+
+    batches: list[Batch]
+    tokens: float
+    waited: float
+
+
+class Job:
+    """One training, from its first step or its newest complete checkpoint to its last or an agreed stop."""
+
+    def __init__(self, me: Rank, ranks: Ranks) -> None:
+        """Open the rows and find where to begin.
+
+        Raises: ResumeError when the checkpoint belongs to other settings.
+        """
+        self.me, self.spec, self.ranks = me, me.spec, ranks
+        self.split = _open_split(me)
+        self.steps = total_steps(me.spec, self.split.train_rows)
+        self.checkpoint = newest_complete(me.run)
+        if self.checkpoint is not None:
+            check_resumable(self.checkpoint, me.spec)
+        self.first_step = step_of(self.checkpoint) if self.checkpoint else 0
+        self.stopping = False
+        self.reporter = Reporter(me, ranks, self.split)
+        self.evaluator = Evaluator(me.spec, self.split, ranks)
+        self.loader = train_loader(
+            self.split, me.spec, rank=ranks.rank, first_step=self.first_step, last_step=self.steps
+        )
+        self._current = Accumulation([], 1.0, 0.0)
+        self._saved_at = self.first_step if self.checkpoint else -1
+
+    def accumulations(self) -> Iterator[tuple[int, list[Batch]]]:
+        """Each optimizer step's number (from 1) with its micro-batches, until the last step or an agreed stop."""
+        batches = iter(self.loader)
+        for step in range(self.first_step + 1, self.steps + 1):
+            if self.stopping:
+                return
+            yield step, self.accumulate(batches).batches
+
+    def accumulate(self, batches: Iterator[Batch]) -> Accumulation:
+        """Take one step's micro-batches; agree with all ranks on its target tokens and on whether to stop after it.
+
+        One exchange over the CPU group does both, so no rank ever waits for its GPU here.
+        """
+        begin = time.monotonic()
+        micro = [next(batches) for _ in range(self.spec.train.gradient_accumulation_steps)]
+        waited = time.monotonic() - begin
+        mine = float(sum(target_tokens(batch) for batch in micro))
+        tokens, stop = self.ranks.sum([mine, float(self.me.run.request.exists())])
+        self.stopping = stop > 0
+        self._current = Accumulation(micro, max(tokens, 1.0), waited)
+        return self._current
+
+    @property
+    def loss_scale(self) -> float:
+        """Times this, a summed loss gives gradients that, averaged over ranks, are those of the mean per token."""
+        return self.ranks.world_size / self._current.tokens
+
+    def start(self, parameters: int) -> None:
+        """Say that training begins."""
+        self.reporter.started(step=self.first_step, max_steps=self.steps, parameters=parameters)
+
+    def duties(self, step: int) -> set[Duty]:
+        """What is due after a step: logging always at its last, evaluation and saving by their own periods."""
+        train, ends = self.spec.train, step == self.steps or self.stopping
+        due: set[Duty] = set()
+        if ends or step % train.logging_steps == 0:
+            due.add("log")
+        finished = step == self.steps
+        if self.evaluator.possible and (finished or (train.eval_steps and step % train.eval_steps == 0)):
+            due.add("evaluate")
+        if ends or (train.save_steps and step % train.save_steps == 0):
+            due.add("save")
+        return due
+
+    def count(self) -> None:
+        """Count a finished optimizer step."""
+        self.reporter.meter.add_step(tokens=self._current.tokens, waited=self._current.waited)
+
+    def log(self, step: int, *, learning_rate: float, grad_norm: Tensor | float | None) -> None:
+        """Record the loss since the last record. Waits for the GPU."""
+        self.reporter.step(step, learning_rate=learning_rate, grad_norm=None if grad_norm is None else float(grad_norm))
+
+    def evaluate(self, step: int, evaluation: Callable[[], Evaluation]) -> None:
+        """Evaluate and record it."""
+        self.reporter.phase("evaluating", step)
+        done = evaluation()
+        self.reporter.evaluated(done)
+        self._continue(step, done.seconds)
+
+    def save(self, step: int, write: Callable[[Path], None]) -> None:
+        """Save a complete checkpoint and record it."""
+        if self._saved_at == step:
+            return
+        self.reporter.phase("saving", step)
+        checkpoint = save_checkpoint(self.me.run, self.spec, self.ranks, step, write)
+        self.reporter.saved(checkpoint)
+        self._saved_at = step
+        self._continue(step, checkpoint.seconds)
+
+    def after_step(
+        self,
+        step: int,
+        *,
+        learning_rate: float,
+        grad_norm: Tensor | float | None,
+        evaluation: Callable[[], Evaluation],
+        write: Callable[[Path], None],
+    ) -> None:
+        """Do what is due after an optimizer step."""
+        due = self.duties(step)
+        if "log" in due:
+            self.log(step, learning_rate=learning_rate, grad_norm=grad_norm)
+        if "evaluate" in due:
+            self.evaluate(step, evaluation)
+        if "save" in due:
+            self.save(step, write)
+
+    def finish(self) -> None:
+        """Write the result and leave the process groups, all ranks together."""
+        stopped_early = self.stopping and self._saved_at < self.steps
+        self.reporter.ended(step=self._saved_at, stopped=stopped_early)
+        self.ranks.leave()
+
+    def _continue(self, step: int, seconds: float) -> None:
+        self.reporter.meter.skip(seconds)
+        self.reporter.phase("running", step)
+
+
+def _open_split(me: Rank) -> Split:
+    prepared = msgspec.json.decode(me.run.prepared.read_bytes(), type=Prepared)
+    validation = Path(prepared.validation) if prepared.validation else None
+    return open_split(Path(prepared.train), validation, me.spec.data.max_eval_samples)

@@ -1,0 +1,174 @@
+"""Rank 0 tells the run directory what happens; all ranks measure, and a GPU's value is read only where it is logged."""
+
+from __future__ import annotations
+
+import math
+import resource
+import time
+from pathlib import Path
+
+import msgspec
+import torch
+from torch import Tensor
+
+from t5panel.contract.layout import write_atomic
+from t5panel.contract.records import Checkpoint, Evaluation, Metric, Result, Start, Status, Step, encode_line
+from t5panel.trainers.data import Split
+from t5panel.trainers.guard import Rank
+from t5panel.trainers.ranks import Ranks
+
+
+class Meter:
+    """What one rank measured since the last record."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self.reset()
+
+    def reset(self) -> None:
+        """Start a new record."""
+        self._loss = torch.zeros((), dtype=torch.float32, device=self._device)
+        self.tokens, self.steps, self.waited, self._begin = 0.0, 0, 0.0, time.monotonic()
+
+    def add_loss(self, summed: Tensor) -> None:
+        """Add a micro-batch's summed loss; the value stays on the device."""
+        self._loss += summed.detach()
+
+    def add_step(self, *, tokens: float, waited: float) -> None:
+        """Count one optimizer step with its target tokens over all ranks and its seconds of waiting for data."""
+        self.steps += 1
+        self.tokens += tokens
+        self.waited += waited
+
+    def skip(self, seconds: float) -> None:
+        """Leave out time that was not training: an evaluation, a checkpoint."""
+        self._begin += seconds
+
+    def summed_loss(self) -> float:
+        """This rank's summed loss. Waits for the device."""
+        return self._loss.item()
+
+    @property
+    def seconds(self) -> float:
+        """Training seconds since the last record."""
+        return time.monotonic() - self._begin
+
+
+class Reporter:
+    """Writes metrics.jsonl and result.json. Every rank calls every method; only rank 0 writes."""
+
+    def __init__(self, me: Rank, ranks: Ranks, split: Split) -> None:
+        self._me, self._ranks, self._split = me, ranks, split
+        self.meter = Meter(ranks.device)
+        self._first: float | None = None
+        self._last: float | None = None
+        self._eval_loss: float | None = None
+        self._checkpoint: str | None = None
+        self._timed_steps, self._timed_seconds = 0, 0.0
+        self._began = time.monotonic()
+
+    def started(self, *, step: int, max_steps: int, parameters: int) -> None:
+        """Training begins at `step`."""
+        self._write(
+            Start(
+                time=time.time(),
+                step=step,
+                max_steps=max_steps,
+                world_size=self._ranks.world_size,
+                parameters=parameters,
+                train_rows=self._split.train_rows,
+                eval_rows=self._split.eval_rows,
+                effective_batch=self._me.spec.effective_batch,
+            )
+        )
+        self.phase("running", step)
+        self.meter.reset()
+
+    def phase(self, phase: str, step: int) -> None:
+        """What the ranks do from now on."""
+        self._write(Status(time.time(), step, phase))  # type: ignore[arg-type]
+
+    def step(self, step: int, *, learning_rate: float, grad_norm: float | None) -> float | None:
+        """Record the steps since the last record, up to `step`; gives their mean loss per target token."""
+        meter = self.meter
+        [loss_sum] = self._ranks.sum([meter.summed_loss()])
+        seconds = meter.seconds
+        loss = _finite(loss_sum / max(meter.tokens, 1.0))
+        if self._first is None:
+            self._first = loss
+        else:  # the first record holds the warm-up of kernels and caches
+            self._timed_steps += meter.steps
+            self._timed_seconds += seconds
+        self._last = loss
+        samples = step * self._me.spec.effective_batch
+        on_card = self._ranks.device.type == "cuda"
+        self._write(
+            Step(
+                time=time.time(),
+                step=step,
+                epoch=samples / self._split.train_rows,
+                loss=loss,
+                learning_rate=learning_rate,
+                grad_norm=None if grad_norm is None else _finite(grad_norm),
+                samples=samples,
+                target_tokens=round(meter.tokens),
+                step_seconds=seconds / max(meter.steps, 1),
+                data_wait_seconds=meter.waited / max(meter.steps, 1),
+                vram_allocated=torch.cuda.max_memory_allocated() if on_card else None,
+                vram_reserved=torch.cuda.max_memory_reserved() if on_card else None,
+            )
+        )
+        meter.reset()
+        return loss
+
+    def evaluated(self, evaluation: Evaluation) -> None:
+        """Record an evaluation, and its answers in a file of their own."""
+        self._eval_loss = evaluation.eval_loss
+        self._write(evaluation)
+        if self._ranks.rank == 0:
+            lines = b"".join(msgspec.json.encode(sample) + b"\n" for sample in evaluation.samples)
+            write_atomic(self._me.run.predictions, lines)
+
+    def saved(self, checkpoint: Checkpoint) -> None:
+        """Record a complete checkpoint."""
+        self._checkpoint = checkpoint.path
+        self._write(checkpoint)
+
+    def ended(self, *, step: int, stopped: bool) -> None:
+        """Write the result: the run's only proof of a clean end."""
+        usage = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        on_card = self._ranks.device.type == "cuda"
+        peaks = self._ranks.gather((usage, torch.cuda.max_memory_reserved() if on_card else 0))
+        if self._ranks.rank != 0:
+            return
+        result = Result(
+            status="stopped" if stopped else "finished",
+            step=step,
+            loss_first=self._first,
+            loss_last=self._last,
+            samples_per_second=self._timed_steps * self._me.spec.effective_batch / max(self._timed_seconds, 1e-9),
+            peak_rss_per_rank=tuple(peak[0] for peak in peaks),
+            peak_vram_per_card=tuple(peak[1] for peak in peaks) if on_card else (),
+            checkpoint=self._checkpoint,
+            eval_loss=self._eval_loss,
+            seconds=time.monotonic() - self._began,
+        )
+        write_atomic(self._me.run.result, msgspec.json.encode(result))
+
+    def _write(self, metric: Metric) -> None:
+        if self._ranks.rank == 0:
+            append_line(self._me.run.metrics, encode_line(metric))
+
+
+def append_line(path: Path, line: bytes) -> None:
+    """Append one whole line in one write; a torn line that a dead writer left is ended first."""
+    with path.open("a+b", buffering=0) as file:
+        if file.seek(0, 2) > 0:
+            file.seek(-1, 2)
+            if file.read(1) != b"\n":
+                line = b"\n" + line
+        file.write(line)
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

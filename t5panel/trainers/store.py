@@ -1,0 +1,58 @@
+"""Writing tokenised rows: flat files of ids that every rank maps, complete or absent, never half."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+FORMAT = 1
+_SMALL_VOCABULARY = 2**16
+
+
+class StoreWriter:
+    """Builds the store in `folder`; it appears under that name only when everything is in it."""
+
+    def __init__(self, folder: Path, *, vocabulary: int) -> None:
+        self._folder = folder
+        self._temporary = folder.with_name(folder.name + ".part")
+        self._dtype = np.dtype(np.uint16 if vocabulary <= _SMALL_VOCABULARY else np.uint32)
+        self._lengths = {"source": 0, "target": 0}
+        self._rows = 0
+
+    def __enter__(self) -> Self:
+        shutil.rmtree(self._temporary, ignore_errors=True)
+        self._temporary.mkdir(parents=True)
+        self._files = {
+            (side, kind): (self._temporary / f"{side}.{kind}").open("wb")
+            for side in self._lengths
+            for kind in ("tokens", "ends")
+        }
+        return self
+
+    def append(self, sources: Sequence[NDArray[np.uint32]], targets: Sequence[NDArray[np.uint32]]) -> None:
+        """Add rows: source and target ids of each."""
+        for side, arrays in (("source", sources), ("target", targets)):
+            ends = self._lengths[side] + np.cumsum([len(array) for array in arrays], dtype=np.int64)
+            self._files[side, "tokens"].write(np.concatenate(arrays).astype(self._dtype).tobytes())
+            self._files[side, "ends"].write(ends.tobytes())
+            self._lengths[side] = int(ends[-1])
+        self._rows += len(sources)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for file in self._files.values():
+            file.close()
+        if kind is not None or self._rows == 0:
+            shutil.rmtree(self._temporary)
+            return
+        meta = {"format": FORMAT, "rows": self._rows, "dtype": self._dtype.name, "tokens": self._lengths}
+        (self._temporary / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
+        self._temporary.rename(self._folder)

@@ -1,0 +1,51 @@
+"""Presets: layering, faults and the shipped files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from t5panel.errors import UsageError
+from t5panel.presets import load_preset, parse_assignments, preset_names
+
+
+@pytest.mark.parametrize(
+    ("name", "formula"),
+    [("manual", (2, 16, 96)), ("trainer", (16, 8, 384)), ("deepspeed", (8, 16, 384)), ("llamafactory", (8, 16, 384))],
+)
+def test_shipped_presets_carry_the_batch_settings_asked_for(name: str, formula: tuple[int, int, int]) -> None:
+    spec = load_preset(name).spec
+
+    assert (
+        spec.train.per_device_train_batch_size,
+        spec.train.gradient_accumulation_steps,
+        spec.effective_batch,
+    ) == formula
+    assert spec.train.bf16
+    assert spec.train.gradient_checkpointing
+
+
+def test_shipped_presets_are_listed_in_a_fixed_order() -> None:
+    assert preset_names()[:4] == ("deepspeed", "trainer", "manual", "llamafactory")
+
+
+def test_every_fault_of_a_preset_is_reported_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "bad.yaml"
+    path.write_text(
+        "method: manual\nlauncher: torchrun\ntrain: {per_device_train_batch_sise: 4, seed: -1, bf16: maybe}\nsummary: 3\n"
+    )
+
+    with pytest.raises(UsageError) as caught:
+        load_preset(str(path))
+
+    text = str(caught.value)
+    assert "per_device_train_batch_sise: unknown key" in text
+    assert "train.seed" in text
+    assert "train.bf16" in text
+    assert "summary" in text
+    assert any("per_device_train_batch_size" in fault.hint for fault in caught.value.faults)
+
+
+def test_numbers_in_scientific_notation_are_numbers() -> None:
+    assert parse_assignments(["train.learning_rate=3e-4"]) == {"train.learning_rate": 3e-4}
