@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-import difflib
+import ast
+import inspect
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field
+from functools import cache
 from importlib.resources import files
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from t5panel.contract.layout import user_presets_home
@@ -177,13 +182,31 @@ def with_value(document: Document, dotted_key: str, value: Any) -> Document:  # 
     return {**document, head: with_value(inner or {}, rest, value)}
 
 
-def flat_keys(model: type[BaseModel] = RunSpec, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Every dotted key of a spec with its pydantic field."""
+def flat_keys(model: type[BaseModel] = RunSpec, prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
+    """Every dotted key of a spec with its pydantic field, whose description is the sentence under it."""
+    texts = field_texts(model)
     for name, info in model.model_fields.items():
         if name in _PARTS and not prefix:
             yield from flat_keys(_PARTS[name], f"{name}.")
         else:
-            yield prefix + name, info
+            described = copy(info)
+            described.description = texts.get(name)
+            yield prefix + name, described
+
+
+@cache
+def field_texts(model: type[BaseModel]) -> Mapping[str, str]:
+    """The sentence under each field of a model.
+
+    Read from the source when asked: pydantic's `use_attribute_docstrings` does it at import, for 80 ms of every start.
+    """
+    (definition,) = ast.parse(inspect.getsource(model)).body
+    return {
+        field.target.id: text.value.value
+        for field, text in pairwise(ast.iter_child_nodes(definition))
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
+        if isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant) and isinstance(text.value.value, str)
+    }
 
 
 def _parse_yaml(text: str, where: str) -> Any:  # noqa: ANN401
@@ -213,6 +236,8 @@ def _help(key: str) -> str:
 
 
 def _did_you_mean(word: str, known: Sequence[str]) -> str:
+    import difflib
+
     tail = {name.rsplit(".", 1)[-1]: name for name in known}
     close = difflib.get_close_matches(word, known, 1, 0.6) or [
         tail[match] for match in difflib.get_close_matches(word.rsplit(".", 1)[-1], list(tail), 1, 0.6)
