@@ -19,7 +19,8 @@ from t5panel.errors import ExitCode, T5PanelError, UsageError
 if TYPE_CHECKING:
     from t5panel.contract.layout import RunDir
     from t5panel.plan.machine import Machine
-    from t5panel.session import Prospect, Wish
+    from t5panel.session import Prospect
+    from t5panel.wish import Wish
 
 Handler = Callable[..., Any]
 KILL_WAIT_SECONDS = 15.0
@@ -262,16 +263,23 @@ def resume(*, run: str, detach: bool, as_json: bool) -> None:
 
 
 def _wish(options: dict[str, Any]) -> Wish:
-    from t5panel.presets import parse_assignments
-    from t5panel.session import Wish
+    from t5panel.wish import Wish
 
-    overrides = parse_assignments(options["assignments"])
+    overrides = _assignments(options["assignments"])
     named = {"device": options["device"], "model.name_or_path": options["model"], "data.train": options["data"]}
     overrides |= {key: value for key, value in named.items() if value is not None}
     if options["gpus"] is not None:
         cards = _card_list(options["gpus"])
         overrides |= {"gpus": cards, "num_gpus": len(cards)}
     return Wish(options["preset"] or "deepspeed", overrides, options["run_dir"])
+
+
+def _assignments(assignments: tuple[str, ...]) -> dict[str, Any]:
+    if not assignments:
+        return {}  # the panel then paints its first frame before YAML and pydantic are loaded
+    from t5panel.presets import parse_assignments
+
+    return parse_assignments(assignments)
 
 
 def _card_list(text: str) -> list[int]:
@@ -374,6 +382,10 @@ def _follow(run: RunDir, *, as_json: bool = False) -> int:
 def _open_panel(options: dict[str, Any]) -> None:
     if not sys.stdout.isatty():
         raise UsageError.of("t5panel", "the panel needs a terminal", "use --no-ui, or `t5panel runs`")
+    import gc
+
+    wish = _wish(options)
+    gc.disable()  # until the first frame, which the panel ends: an eighth of its start
     from t5panel.tui.app import run_panel
 
-    run_panel(_wish(options))
+    run_panel(wish)

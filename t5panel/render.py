@@ -152,6 +152,13 @@ def rehearsal_notice(plan: Plan) -> str:
     )
 
 
+def rehearsal_headline(plan: Plan) -> str:
+    """`rehearsal_notice` for a screen: what runs here, and what its figures are not."""
+    spec = plan.spec
+    why = "no NVIDIA card was found" if not plan.machine.cards else "the CPU was asked for"
+    return f"{why}: {spec.num_gpus} CPU ranks train {spec.model.name_or_path}; figures say nothing about a GPU"
+
+
 def _parts(card: CardMemory) -> str:
     parts = ("weights", "gradients", "optimizer", "buckets", "context")
     return ", ".join(f"{name} {getattr(card, name) / GIB:.2f}" for name in parts) + " (states only)"
@@ -185,12 +192,17 @@ def loss_text(loss: float | None) -> str:
 
 
 def summary_lines(snapshot: Snapshot) -> Iterator[str]:
-    """What a finished, stopped or failed run was."""
+    """What a finished, stopped or failed run was, and where it is."""
     yield f"{snapshot.state.phase}: {snapshot.state.message}"
+    yield from result_lines(snapshot)
+    yield f"run directory  {snapshot.run.path}"
+
+
+def result_lines(snapshot: Snapshot) -> Iterator[str]:
+    """The figures of a run that ended well; nothing for any other."""
     result = snapshot.result
     if result is not None and snapshot.state.phase in ("finished", "stopped"):
         yield from _result_lines(result, snapshot.evaluations[-1].chrf if snapshot.evaluations else None)
-    yield f"run directory  {snapshot.run.path}"
 
 
 def _result_lines(result: Result, chrf: float | None) -> Iterator[str]:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,18 +27,10 @@ from t5panel.plan.planning import Finding, Plan, make_plan, rehearsal_changes, w
 from t5panel.preflight.inspection import inspect
 from t5panel.preflight.machine import free_port, read_machine
 from t5panel.presets import Preset, load_preset
+from t5panel.wish import Wish as Wish  # noqa: PLC0414 - both fronts know it by this name
 
 SUPERVISOR_START_SECONDS = 20.0
 MEMORY_CODES = ("memory.vram", "memory.ram")
-
-
-@dataclass(frozen=True)
-class Wish:
-    """What the user asked for: a preset, dotted overrides, and where the run shall live."""
-
-    preset: str
-    overrides: Mapping[str, Any] = field(default_factory=dict)
-    run_dir: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -59,7 +51,7 @@ def prospect(wish: Wish, *, machine: Machine | None = None) -> Prospect:
     Raises: UsageError with every fault of the preset and the overrides.
     """
     here = machine or read_machine()
-    preset = _resolved_preset(wish, here)
+    preset = resolved_preset(wish, here)
     inspection = inspect(preset.spec)
     rehearsal = wants_rehearsal(preset.spec, here)
     plan = make_plan(preset, here, shape=inspection.shape, rehearsal=rehearsal, findings=inspection.findings)
@@ -158,7 +150,7 @@ def spawn_supervisor(run: RunDir) -> None:
     raise PreflightError.of(str(run.path), f"the supervisor did not start: {words[0]}")
 
 
-def _resolved_preset(wish: Wish, machine: Machine) -> Preset:
+def resolved_preset(wish: Wish, machine: Machine) -> Preset:
     """The preset with the overrides, and with what a rehearsal changes when it is one."""
     preset = load_preset(wish.preset, wish.overrides)
     if wants_rehearsal(preset.spec, machine):
