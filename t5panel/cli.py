@@ -229,14 +229,12 @@ def stop(*, run: str, now: bool, as_json: bool) -> None:
         state = read_state(found)
         note(f"{found.run_id} has ended already: {state.phase}")
         if as_json:
-            say_json(
-                {"run_id": found.run_id, "phase": state.phase, "message": state.message, "alive": marked(found.run_id)}
-            )
+            say_json({"run_id": found.run_id, "phase": state.phase, "message": state.message, "alive": marked(found)})
         return
     deadline = begin + (KILL_WAIT_SECONDS if now else STOP_WAIT_SECONDS)
     while read_state(found).alive and time.monotonic() < deadline:
         time.sleep(0.1)
-    state, left = read_state(found), marked(found.run_id)
+    state, left = read_state(found), marked(found)
     seconds = time.monotonic() - begin
     if as_json:
         say_json(

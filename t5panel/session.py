@@ -128,8 +128,10 @@ def spawn_supervisor(run: RunDir) -> None:
 
     Raises: PreflightError when it does not come up.
     """
+    run.logs.mkdir(exist_ok=True)
     with run.supervisor_log.open("ab") as log:
-        process = subprocess.Popen(
+        # It forks itself away and returns: it is never our child, so nobody has to wait for it.
+        process = subprocess.run(
             # -P: the run directory is no place to import from.
             [sys.executable, "-P", "-m", "t5panel.launch.supervisor", str(run.path)],
             start_new_session=True,
@@ -137,14 +139,12 @@ def spawn_supervisor(run: RunDir) -> None:
             stdout=log,
             stderr=log,
             cwd=run.path,
+            check=False,
         )
     deadline = time.monotonic() + SUPERVISOR_START_SECONDS
-    while time.monotonic() < deadline:
-        state = read_state(run).state
-        if state is not None and state.supervisor.pid == process.pid:
+    while process.returncode == 0 and time.monotonic() < deadline:
+        if run.state.exists():
             return
-        if process.poll() is not None:
-            break
         time.sleep(0.02)
     words = run.supervisor_log.read_text(errors="replace").strip().splitlines()[-1:] or ["no output"]
     raise PreflightError.of(str(run.path), f"the supervisor did not start: {words[0]}")

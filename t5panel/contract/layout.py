@@ -11,6 +11,7 @@ from typing import Any
 
 APP = "t5panel"
 RUN_ID_VARIABLE = "T5PANEL_RUN_ID"
+RUN_DIR_VARIABLE = "T5PANEL_RUN_DIR"
 SUPERVISOR_VARIABLE = "T5PANEL_SUPERVISOR_PID"
 PRIVATE = 0o700
 
@@ -25,6 +26,11 @@ class RunDir:
     def run_id(self) -> str:
         """The run's name: its folder's name."""
         return self.path.name
+
+    @property
+    def mark(self) -> dict[str, str]:
+        """What the environment of every process of this run carries. Two runs may share a name, never a folder."""
+        return {RUN_ID_VARIABLE: self.run_id, RUN_DIR_VARIABLE: str(self.path.resolve())}
 
     @property
     def run_json(self) -> Path:
@@ -157,19 +163,23 @@ def all_runs(home: Path) -> Iterator[RunDir]:
     if not home.is_dir():
         return
     for path in sorted(home.iterdir(), reverse=True):
-        if (path / "run.json").is_file():
+        if not path.name.startswith(".") and (path / "run.json").is_file():
             yield RunDir(path)
 
 
 def write_atomic(path: Path, content: bytes, *, durable: bool = True) -> None:
     """Replace a file so that a reader sees the old or the new content, never a part; durable: past a power cut too."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("wb") as file:
-        file.write(content)
-        if durable:
-            file.flush()
-            os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:

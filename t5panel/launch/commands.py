@@ -11,7 +11,7 @@ from typing import assert_never
 
 import yaml
 
-from t5panel.contract.layout import RUN_ID_VARIABLE, RunDir
+from t5panel.contract.layout import RunDir
 from t5panel.contract.spec import Method, RunSpec
 
 TRAINER_MODULES: dict[Method, str] = {
@@ -59,13 +59,13 @@ def command_for(spec: RunSpec, run: RunDir, *, port: int, cores: int) -> Command
 def prepare_command_for(spec: RunSpec, run: RunDir) -> Command:
     """How the data of a run is tokenised before any rank starts."""
     python = spec.interpreter or sys.executable
-    env = {RUN_ID_VARIABLE: run.run_id, "CUDA_VISIBLE_DEVICES": "", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1"}
+    env = {**run.mark, "CUDA_VISIBLE_DEVICES": "", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1"}
     return Command((python, "-m", "t5panel.trainers.prepare", str(run.path)), env, {})
 
 
 def _environment(spec: RunSpec, run: RunDir, cores: int) -> dict[str, str]:
     env = {
-        RUN_ID_VARIABLE: run.run_id,
+        **run.mark,
         "OMP_NUM_THREADS": str(max(1, cores // spec.num_gpus)),
         "TOKENIZERS_PARALLELISM": "false",
         "PYTHONUNBUFFERED": "1",

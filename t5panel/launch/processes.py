@@ -56,24 +56,27 @@ def spawn(argv: Sequence[str], env: Mapping[str, str], log: Path) -> subprocess.
         )
 
 
-def stop_all(find: Callable[[], tuple[int, ...]], *, grace: float, limit: float = 10.0) -> Stopped:
+def stop_all(
+    find: Callable[[], tuple[int, ...]], collect: Callable[[], object], *, grace: float, limit: float = 10.0
+) -> Stopped:
     """End all processes that `find` gives: SIGTERM, wait `grace` seconds, then SIGKILL until none is left.
 
-    Waits at most `grace + limit` seconds; what is left then (state D) is named in `survivors`.
+    `collect` is called while waiting, to reap those that are our children. Waits at most `grace + limit` seconds; what
+    is left then (state D) is named in `survivors`.
     """
     begin = time.monotonic()
     terminated = _signal_all(find(), signal.SIGTERM) if grace > 0 else 0
     while find() and time.monotonic() - begin < grace:
-        reap()
+        collect()
         time.sleep(_POLL_SECONDS)
     killed = 0
     while (left := find()) and time.monotonic() - begin < grace + limit:
         # Frozen first, so that none forks while we walk.
         _signal_all(left, signal.SIGSTOP)
         killed += _signal_all(find(), signal.SIGKILL)
-        reap()
+        collect()
         time.sleep(_POLL_SECONDS / 5)
-    reap()
+    collect()
     return Stopped(terminated, killed, time.monotonic() - begin, find())
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import math
 import os
 import select
 import signal
@@ -39,6 +40,7 @@ from t5panel.contract.records import (
 from t5panel.launch.processes import Stopped, become_subreaper, reap, spawn, stop_all
 from t5panel.monitor.hardware import Nvml, host_memory, process_memory, proportional_memory
 from t5panel.monitor.proc import boot_id, descendants, is_alive, marked, read_process
+from t5panel.monitor.runs import prepared_text, read_prepared, read_result
 from t5panel.monitor.tail import Tail, last_lines
 
 TICK_SECONDS = 1.0
@@ -51,7 +53,8 @@ PSS_EVERY = 60
 EXIT_STOPPED = 130
 EXIT_FAULTS = 4
 
-Ending = Literal["exited", "stopped", "killed", "overdue"]
+Stop = Literal["stopped", "killed", "overdue"]
+Ending = Literal["exited"] | Stop
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +75,11 @@ class Supervisor:
         self.signals = 0
         self._wakeup = wakeup
         self._nvml = Nvml()
-        self._metrics = Tail(run.metrics)
+        self._metrics = Tail(run.metrics, from_end=True)
         self._ranks: tuple[RankId, ...] = ()
         self._ticks = 0
         self._launcher: ProcessId | None = None
+        self._exit_codes: dict[int, int] = {}
         self._phase: Phase = "starting"
         self._message = "starting"
         self._next_tick = time.monotonic()
@@ -83,9 +87,17 @@ class Supervisor:
 
     def supervise(self) -> Outcome:
         """Run the preparation and the launcher to their end and leave no process behind."""
+        for folder in (self.run.logs, self.run.ranks, self.run.checkpoints, self.run.cache):
+            folder.mkdir(exist_ok=True)
+        for stale in (self.run.result, self.run.progress, self.run.faults):
+            stale.unlink(missing_ok=True)
+        self._set_phase("starting", "the supervisor started")
         self._event("started", "the supervisor started")
-        outcome = self._prepare() or self._train()
-        stopped = self._sweep(grace=TERM_SECONDS)
+        self._sweep(grace=0.0)  # ranks that outlived an earlier supervisor would write to the same files
+        try:
+            outcome = self._prepare() or self._train()
+        finally:
+            stopped = self._sweep(grace=TERM_SECONDS)
         if stopped.survivors:
             self._event("survivors", f"processes {stopped.survivors} cannot be killed; a reboot may be needed", "error")
         self._event(outcome.phase, outcome.message, "error" if outcome.phase == "failed" else "info")
@@ -95,92 +107,118 @@ class Supervisor:
 
     def _prepare(self) -> Outcome | None:
         """Tokenise the data; None when the ranks may start."""
-        self.run.faults.unlink(missing_ok=True)
         self._set_phase("starting", "reading and tokenising the data")
         process = self._spawn(self.info.prepare, self.run.prepare_log)
-        ending = self._wait(process, stop_seconds=0.0)
+        if isinstance(process, Outcome):
+            return process
+        ending = self._wait(process.pid, stop_seconds=0.0)
+        code = self._exit_codes[process.pid]
+        if ending == "exited" and code == 0:
+            asked = self._asked()
+            if asked is None:
+                self._note_prepared()
+                return None
+            ending = "killed" if asked == "kill" else "stopped"
         if ending != "exited":
             return self._outcome_of_stop(ending, "before the training began")
-        if process.returncode == 0:
-            return None
         if self.run.faults.exists():
             return Outcome("failed", EXIT_FAULTS, "the data or the model cannot be used")
-        return Outcome("failed", 1, f"the preparation failed: {_last_error((self.run.prepare_log,))}")
+        last = _last_error((self.run.prepare_log,))
+        return Outcome("failed", 1, f"the preparation {_how_it_ended(code)}: {last}")
+
+    def _note_prepared(self) -> None:
+        """Say what the preparation left out of the data."""
+        prepared = read_prepared(self.run)
+        if prepared is not None:
+            left_out = prepared.dropped or prepared.truncated_sources or prepared.truncated_targets
+            self._event("prepared", prepared_text(prepared), "warning" if left_out else "info")
 
     def _train(self) -> Outcome:
-        self.run.result.unlink(missing_ok=True)
-        self.run.progress.unlink(missing_ok=True)
         self._set_phase("starting", "starting the ranks")
         process = self._spawn(self.info.command, self.run.launcher_log)
-        ending = self._wait(process, stop_seconds=STOP_SECONDS)
-        result = self._read_result()
+        if isinstance(process, Outcome):
+            return process
+        ending = self._wait(process.pid, stop_seconds=STOP_SECONDS)
+        code = self._exit_codes[process.pid]
+        result = read_result(self.run)
         if result is not None:
-            return self._outcome_of_result(result, process)
+            return _outcome_of_result(result, code)
         if ending != "exited":
             return self._outcome_of_stop(ending, "without a checkpoint")
-        return Outcome("failed", 1, self._failure_message(process.returncode))
+        return Outcome("failed", 1, self._failure_message(code))
 
-    def _spawn(self, command: CommandInfo, log: Path) -> subprocess.Popen[bytes]:
-        process = spawn(command.argv, {**command.env, SUPERVISOR_VARIABLE: str(os.getpid())}, log)
+    def _spawn(self, command: CommandInfo, log: Path) -> subprocess.Popen[bytes] | Outcome:
+        """A started process, or how the run failed because it cannot be started. Hold it: dropped, it reaps itself."""
+        try:
+            process = spawn(command.argv, {**command.env, SUPERVISOR_VARIABLE: str(os.getpid())}, log)
+        except OSError as error:
+            return Outcome("failed", 1, f"cannot start {command.argv[0]}: {error.strerror}")
         self._launcher = _process_id(process.pid)
+        self._write_state()
         self._event("spawned", f"pid {process.pid}: {' '.join(command.argv)}")
         return process
 
-    def _wait(self, process: subprocess.Popen[bytes], *, stop_seconds: float) -> Ending:
-        """Tick until the process ends, or end everything when asked to and it takes longer than `stop_seconds`."""
-        deadline: float | None = None
+    def _wait(self, pid: int, *, stop_seconds: float) -> Ending:
+        """Tick until a child ends, or end everything when asked to and it takes longer than `stop_seconds`."""
+        deadline = math.inf
         ending: Ending = "exited"
-        while not self._ended(process):
+        while not self._has_ended(pid):
             self._sleep()
             self._tick_when_due()
-            request = self._asked()
-            if request == "kill" and ending != "killed":
-                ending = "killed"
-                self._set_phase("stopping", "killing all processes of the run")
-                self._sweep(grace=0.0)
-            elif request == "stop" and ending == "exited" and deadline is None:
-                ending, deadline = "stopped", time.monotonic() + stop_seconds
-                self._set_phase("stopping", "asked to stop: the ranks agree on a step and save")
-            elif deadline is None and self.run.result.exists():
-                deadline = time.monotonic() + FAREWELL_SECONDS
-            if deadline is not None and time.monotonic() >= deadline:
-                if stop_seconds and not self.run.result.exists():
-                    ending = "overdue"
+            match self._asked():
+                case "kill" if ending != "killed":
+                    ending = "killed"
+                    self._set_phase("stopping", "killing all processes of the run")
+                    self._sweep(grace=0.0)
+                case "stop" if ending == "exited":
+                    ending, deadline = "stopped", min(deadline, time.monotonic() + stop_seconds)
+                    self._set_phase("stopping", "asked to stop: the ranks agree on a step and save")
+            done = self.run.result.exists()
+            if done:
+                deadline = min(deadline, time.monotonic() + FAREWELL_SECONDS)
+            if time.monotonic() >= deadline:
+                ending = "overdue" if stop_seconds and not done else ending
                 self._sweep(grace=TERM_SECONDS)
-                deadline = None
+                deadline = math.inf
         return ending
 
-    def _ended(self, process: subprocess.Popen[bytes]) -> bool:
+    def _has_ended(self, pid: int) -> bool:
+        self._collect()
+        return pid in self._exit_codes
+
+    def _collect(self) -> None:
+        """Reap ended children, the launcher among them, whoever ended them."""
         for pid, code in reap().items():
-            if pid == process.pid:
-                process.returncode = code
-                self._event("exited", f"pid {pid} ended with {code}")
-        return process.returncode is not None
+            self._exit_codes[pid] = code
+            if self._launcher is not None and pid == self._launcher.pid:
+                self._event("exited", f"pid {pid} {_how_it_ended(code)}")
 
     def _sweep(self, *, grace: float) -> Stopped:
         """End every process of this run, found as our descendant or by the run's mark."""
-        run_id, own = self.info.run_id, os.getpid()
+        own = os.getpid()
 
         def find() -> tuple[int, ...]:
-            return tuple({*descendants(own), *marked(run_id)} - {own})
+            return tuple({*descendants(own), *marked(self.run)} - {own})
 
         left = find()
-        stopped = stop_all(find, grace=grace if left else 0.0)
+        stopped = stop_all(find, self._collect, grace=grace if left else 0.0)
         if left:
             self._event("swept", f"{len(left)} processes ended in {stopped.seconds:.1f} s ({stopped.killed} killed)")
         return stopped
 
     def _asked(self) -> Literal["stop", "kill"] | None:
-        """What the user wants, by signal or by request.json."""
-        if self.signals > 1:
+        """What the user wants, by signal or by request.json; a run whose folder was removed shall end too."""
+        if self.signals > 1 or not self.run.run_json.exists():
             return "kill"
         if self.signals == 1 and not self.run.request.exists():
-            request = Request("stop", time.time())
-            write_atomic(self.run.request, msgspec.json.encode(request))
+            with contextlib.suppress(OSError):
+                write_atomic(self.run.request, msgspec.json.encode(Request("stop", time.time())))
         try:
             return msgspec.json.decode(self.run.request.read_bytes(), type=Request).action
         except FileNotFoundError:
-            return None
+            return "stop" if self.signals else None
+        except msgspec.DecodeError:
+            return "stop"  # as the ranks take any request
 
     def _sleep(self) -> None:
         """Until the next tick, or a signal."""
@@ -203,8 +241,9 @@ class Supervisor:
             self._ranks = tuple(sorted((rank for rank in decoded), key=lambda rank: rank.rank))
         for line in self._metrics.lines():
             if line.startswith(b'{"kind":"status"') and self._phase != "stopping":
-                status = msgspec.json.decode(line, type=Status)
-                self._set_phase(status.phase, f"{status.phase} at step {status.step:,}")
+                with contextlib.suppress(msgspec.DecodeError):  # a line that a dying writer left torn
+                    status = msgspec.json.decode(line, type=Status)
+                    self._set_phase(status.phase, f"{status.phase} at step {status.step:,}")
 
     def _sample(self) -> Sample:
         used, limit = host_memory()
@@ -219,32 +258,18 @@ class Supervisor:
         turn = self._ticks % PSS_EVERY == PSS_EVERY // 2 + rank.rank
         return RankSample(rank.rank, rank.pid, memory[0], proportional_memory(rank.pid) if turn else None, memory[1])
 
-    def _outcome_of_result(self, result: Result, process: subprocess.Popen[bytes]) -> Outcome:
-        if result.status == "finished":
-            note = "" if process.returncode == 0 else f" (the launcher returned {process.returncode})"
-            return Outcome("finished", 0, f"finished at step {result.step:,}{note}")
-        return Outcome("stopped", EXIT_STOPPED, f"stopped at step {result.step:,}, checkpoint {result.checkpoint}")
-
-    def _outcome_of_stop(self, ending: Ending, how: str) -> Outcome:
+    def _outcome_of_stop(self, ending: Stop, how: str) -> Outcome:
         words = {
             "stopped": "stopped",
             "killed": "killed by the user",
             "overdue": f"did not stop within {STOP_SECONDS:.0f} s and was killed",
-            "exited": "ended",
         }
         return Outcome("stopped", EXIT_STOPPED, f"{words[ending]} {how}")
 
-    def _failure_message(self, returncode: int | None) -> str:
+    def _failure_message(self, code: int) -> str:
         logs = [self.run.rank_log(rank.rank) for rank in self._ranks]
-        return (
-            f"the ranks ended without a result (launcher: {returncode}): {_last_error((*logs, self.run.launcher_log))}"
-        )
-
-    def _read_result(self) -> Result | None:
-        try:
-            return msgspec.json.decode(self.run.result.read_bytes(), type=Result)
-        except FileNotFoundError:
-            return None
+        last = _last_error((*logs, self.run.launcher_log))
+        return f"the ranks ended without a result (the launcher {_how_it_ended(code)}): {last}"
 
     def _set_phase(self, phase: Phase, message: str) -> None:
         self._phase, self._message = phase, message
@@ -263,7 +288,8 @@ class Supervisor:
             exit_code=exit_code,
             message=self._message,
         )
-        write_atomic(self.run.state, msgspec.json.encode(state), durable=durable)
+        with contextlib.suppress(OSError):  # a full disk must not end a training
+            write_atomic(self.run.state, msgspec.json.encode(state), durable=durable)
 
     def _progress(self) -> Progress | None:
         try:
@@ -276,7 +302,7 @@ class Supervisor:
 
     @staticmethod
     def _append(path: Path, line: bytes) -> None:
-        with path.open("ab", buffering=0) as file:
+        with contextlib.suppress(OSError), path.open("ab", buffering=0) as file:  # as in _write_state
             file.write(line)
 
 
@@ -284,6 +310,21 @@ def _process_id(pid: int) -> ProcessId:
     """A process with its start time, 0 when it has ended already."""
     found = read_process(pid)
     return ProcessId(pid, found.start_time if found else 0)
+
+
+def _outcome_of_result(result: Result, code: int) -> Outcome:
+    if result.status == "finished":
+        note = "" if code == 0 else f" (the launcher {_how_it_ended(code)})"
+        return Outcome("finished", 0, f"finished at step {result.step:,}{note}")
+    return Outcome("stopped", EXIT_STOPPED, f"stopped at step {result.step:,}, checkpoint {result.checkpoint}")
+
+
+def _how_it_ended(code: int) -> str:
+    """An exit code in words; negative ones are signals."""
+    if code >= 0:
+        return f"returned {code}"
+    cause = "; the kernel kills so when memory runs out" if -code == signal.SIGKILL else ""
+    return f"was killed by {signal.Signals(-code).name}{cause}"
 
 
 def _last_error(logs: tuple[Path, ...]) -> str:
@@ -298,15 +339,19 @@ def _last_error(logs: tuple[Path, ...]) -> str:
 
 
 def main(path: str) -> int:
-    """Supervise the run in a directory; 1 when another supervisor already does."""
+    """Supervise the run in a directory, as a process of our own; 1 when another supervisor already does."""
     run = RunDir(Path(path))
-    become_subreaper()
     lock = os.open(run.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         sys.stderr.write("this run already has a supervisor\n")
         return 1
+    run.state.unlink(missing_ok=True)  # an earlier supervisor's
+    if os.fork() > 0:
+        # The front that called us goes on; the lock stays with the child.
+        os._exit(0)
+    become_subreaper()
     read_end, write_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
     supervisor = Supervisor(run, read_end)

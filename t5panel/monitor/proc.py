@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from t5panel.contract.layout import RUN_ID_VARIABLE
+from t5panel.contract.layout import RUN_DIR_VARIABLE, RunDir
 
 _START_TIME_FIELD = 19  # field 22 of /proc/PID/stat, counted after the command name
 _STATE_FIELD = 0
@@ -57,9 +57,9 @@ def descendants(pid: int) -> tuple[int, ...]:
     return tuple(found)
 
 
-def marked(run_id: str) -> tuple[int, ...]:
-    """Every living process whose environment carries the run's id, whoever its parent is."""
-    wanted = f"{RUN_ID_VARIABLE}={run_id}".encode()
+def marked(run: RunDir) -> tuple[int, ...]:
+    """Every living process whose environment carries the run's mark, whoever its parent is."""
+    wanted = os.fsencode(f"{RUN_DIR_VARIABLE}={run.mark[RUN_DIR_VARIABLE]}")
     found = []
     for pid in _all_pids():
         with contextlib.suppress(OSError):

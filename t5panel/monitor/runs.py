@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import msgspec
 
 from t5panel.contract.layout import RunDir
-from t5panel.contract.records import ENDED, Phase, Result, RunInfo, State
-from t5panel.contract.spec import Method
+from t5panel.contract.records import ENDED, Phase, Prepared, Result, RunInfo, State
 from t5panel.monitor.proc import boot_id, is_alive
 
 CRASHED = "the supervisor died: the run was cut off (killed, out of memory, or the machine was restarted)"
@@ -50,7 +49,19 @@ def read_result(run: RunDir) -> Result | None:
         return None
 
 
-def method_of(info: RunInfo) -> Method:
-    """The method of a run."""
-    method: Method = info.spec["method"]
-    return method
+def read_prepared(run: RunDir) -> Prepared | None:
+    """prepared.json of a run, None before its data was tokenised."""
+    try:
+        return msgspec.json.decode(run.prepared.read_bytes(), type=Prepared)
+    except FileNotFoundError:
+        return None
+
+
+def prepared_text(prepared: Prepared) -> str:
+    """What became of the rows: `2,996 rows, 2 dropped (empty prompt or response), 14 prompts truncated`."""
+    parts = (
+        (prepared.dropped, "dropped (empty prompt or response)"),
+        (prepared.truncated_sources, "prompts truncated"),
+        (prepared.truncated_targets, "responses truncated"),
+    )
+    return ", ".join((f"{prepared.rows:,} rows", *(f"{count:,} {what}" for count, what in parts if count)))

@@ -12,10 +12,14 @@ BLOCK = 1 << 20
 class Tail:
     """A file's new whole lines since the last call. A torn last line waits for its end; a replaced file starts anew."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, from_end: bool = False) -> None:
+        """Follow a file from its start, or from its present end."""
         self.path = path
         self._offset = 0
         self._inode: int | None = None
+        if from_end and path.exists():
+            stat = path.stat()
+            self._offset, self._inode = stat.st_size, stat.st_ino
 
     def read(self) -> bytes:
         """The next bytes up to the last newline, at most one block (more only for a longer line); empty when none."""

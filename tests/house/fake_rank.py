@@ -1,0 +1,78 @@
+"""A fake rank: `python fake_rank.py RUN BEHAVIOUR`. It trains nothing and is as hard to end as its behaviour says."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import msgspec
+
+from t5panel.contract.layout import RunDir, write_atomic
+from t5panel.contract.records import Result
+
+PATIENCE_SECONDS = 120.0
+"""A rank forgotten by a broken test ends by itself."""
+
+
+def behave(run: RunDir, behaviour: str) -> None:
+    """Live as told: until killed, or until the run is asked to stop."""
+    match behaviour:
+        case "own-session":
+            os.setsid()
+        case "ignores-term":
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        case "daemon":
+            _become_daemon()
+        case "guarded":
+            from t5panel.trainers.guard import enter_rank
+
+            enter_rank()
+        case "honours-stop":
+            _wait_for_request(run)
+            write_result(run, "stopped")
+            return
+    _say_alive(run)
+    time.sleep(PATIENCE_SECONDS)
+
+
+def write_result(run: RunDir, status: str) -> None:
+    """Rank 0's proof of a clean end."""
+    result = {
+        "status": status,
+        "step": 7,
+        "loss_first": 5.0,
+        "loss_last": 2.0,
+        "samples_per_second": 3.0,
+        "peak_rss_per_rank": (1, 2),
+        "peak_vram_per_card": (),
+        "checkpoint": "checkpoints/step-7",
+    }
+    write_atomic(run.result, msgspec.json.encode(msgspec.convert(result, Result)))
+
+
+def _say_alive(run: RunDir) -> None:
+    (run.logs / f"alive-{os.environ['RANK']}").touch()
+
+
+def _wait_for_request(run: RunDir) -> None:
+    _say_alive(run)
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not run.request.exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+
+
+def _become_daemon() -> None:
+    """Fork twice with a session between, as a daemon does, and ignore SIGTERM."""
+    if os.fork():
+        os._exit(0)
+    os.setsid()
+    if os.fork():
+        os._exit(0)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+if __name__ == "__main__":
+    behave(RunDir(Path(sys.argv[1])), sys.argv[2])

@@ -1,0 +1,98 @@
+"""A user's home with runs in it whose launcher and ranks are fakes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from t5panel.contract.layout import RunDir
+from t5panel.contract.records import CommandInfo, RunInfo, State
+from t5panel.monitor.runs import RunState, read_state
+from t5panel.presets import load_preset
+from t5panel.session import spawn_supervisor
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+@dataclass(frozen=True)
+class House:
+    """One user's state folder, the `t5panel` command in it, and runs of fakes."""
+
+    home: Path
+    env: Mapping[str, str]
+    runs: list[RunDir] = field(default_factory=list)
+
+    def panel(self, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
+        """What the command prints and returns; never with a terminal."""
+        return subprocess.run(
+            [sys.executable, "-m", "t5panel", *words],
+            env={**os.environ, **self.env, **env},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            cwd=self.home,
+            check=False,
+        )
+
+    def fake_run(self, ending: str, *behaviours: str, prepare: tuple[str, ...] = ("true",), name: str = "") -> RunDir:
+        """A run directory whose launcher is a fake; nothing is started yet."""
+        run = RunDir(self.home / "state" / "t5panel" / "runs" / (name or f"fake-{len(self.runs)}"))
+        for folder in (run.logs, run.ranks, run.checkpoints, run.cache, run.config):
+            folder.mkdir(parents=True)
+        spec = load_preset("manual", {"num_gpus": max(1, len(behaviours)), "device": "cpu", "train.max_steps": 9}).spec
+        env = {"T5PANEL_RUN_ID": run.run_id, "T5PANEL_RUN_DIR": str(run.path), "PYTHONPATH": str(ROOT)}
+        launcher = (sys.executable, "-m", "tests.house.fake_launcher", str(run.path), ending, *behaviours)
+        info = RunInfo(
+            run_id=run.run_id,
+            preset="manual",
+            created=time.time(),
+            spec=spec.model_dump(mode="json"),
+            prepare=CommandInfo(prepare, env),
+            command=CommandInfo(launcher, env),
+            cards=(),
+            interpreter=sys.executable,
+            versions={},
+            plan={},
+        )
+        run.run_json.write_bytes(msgspec.json.encode(info))
+        self.runs.append(run)
+        return run
+
+    def started(self, ending: str, *behaviours: str, prepare: tuple[str, ...] = ("true",), name: str = "") -> RunDir:
+        """A fake run under a real supervisor, all its ranks alive."""
+        run = self.fake_run(ending, *behaviours, prepare=prepare, name=name)
+        spawn_supervisor(run)
+        eventually(lambda: len(list(run.logs.glob("alive-*"))) == len(behaviours))
+        return run
+
+
+def eventually(condition: Callable[[], bool], *, seconds: float = 15.0) -> float:
+    """Wait until a condition holds; the seconds it took.
+
+    Raises: TimeoutError when it does not.
+    """
+    begin = time.monotonic()
+    while not condition():
+        if time.monotonic() - begin > seconds:
+            raise TimeoutError(f"not within {seconds} s")
+        time.sleep(0.02)
+    return time.monotonic() - begin
+
+
+def ended(run: RunDir, *, seconds: float = 15.0) -> RunState:
+    """The state of a run once it has ended."""
+    eventually(lambda: not read_state(run).alive, seconds=seconds)
+    return read_state(run)
+
+
+def supervisor_pid(run: RunDir) -> int:
+    """The pid of a run's supervisor."""
+    return msgspec.json.decode(run.state.read_bytes(), type=State).supervisor.pid
