@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from t5panel import __version__
-from t5panel.errors import ExitCode, T5PanelError, UsageError
+from t5panel.errors import ExitCode, Fault, T5PanelError, UsageError
 
 if TYPE_CHECKING:
     from t5panel.contract.layout import RunDir
@@ -74,6 +74,9 @@ def ends_with_exit_code(command: Handler) -> Handler:
             for line in fault_lines(error.faults):
                 note(line)
             sys.exit(error.exit_code)
+        except (KeyboardInterrupt, click.Abort):
+            note("\ninterrupted")
+            sys.exit(ExitCode.STOPPED_BY_USER)
 
     return wrapped
 
@@ -221,19 +224,17 @@ def stop(*, run: str, now: bool, as_json: bool) -> None:
     """End a run: with a checkpoint, or at once."""
     from t5panel.monitor.proc import marked
     from t5panel.monitor.runs import read_state
-    from t5panel.session import find_run, request_stop
+    from t5panel.session import end_leftovers, find_run, request_stop
 
     found = find_run(run)
     begin = time.monotonic()
-    if not request_stop(found, now=now):
-        state = read_state(found)
-        note(f"{found.run_id} has ended already: {state.phase}")
-        if as_json:
-            say_json({"run_id": found.run_id, "phase": state.phase, "message": state.message, "alive": marked(found)})
-        return
-    deadline = begin + (KILL_WAIT_SECONDS if now else STOP_WAIT_SECONDS)
-    while read_state(found).alive and time.monotonic() < deadline:
-        time.sleep(0.1)
+    if request_stop(found, now=now):
+        deadline = begin + (KILL_WAIT_SECONDS if now else STOP_WAIT_SECONDS)
+        while read_state(found).alive and time.monotonic() < deadline:
+            time.sleep(0.1)
+    else:
+        note(f"{found.run_id} has ended already")
+        end_leftovers(found)
     state, left = read_state(found), marked(found)
     seconds = time.monotonic() - begin
     if as_json:
@@ -263,12 +264,21 @@ def resume(*, run: str, detach: bool, as_json: bool) -> None:
 def _wish(options: dict[str, Any]) -> Wish:
     from t5panel.wish import Wish
 
-    overrides = _assignments(options["assignments"])
+    faults: list[Fault] = []
+    overrides: dict[str, Any] = {}
+    try:
+        overrides |= _assignments(options["assignments"])
+    except UsageError as error:
+        faults += error.faults
     named = {"device": options["device"], "model.name_or_path": options["model"], "data.train": options["data"]}
     overrides |= {key: value for key, value in named.items() if value is not None}
     if options["gpus"] is not None:
         cards = _card_list(options["gpus"])
         overrides |= {"gpus": cards, "num_gpus": len(cards)}
+        if not cards:
+            faults.append(Fault("--gpus", f"{options['gpus']!r} is no list of cards", "for example --gpus 0,2"))
+    if faults:
+        raise UsageError(faults)
     return Wish(options["preset"] or "deepspeed", overrides, options["run_dir"])
 
 
@@ -281,10 +291,9 @@ def _assignments(assignments: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _card_list(text: str) -> list[int]:
+    """`0,2` as numbers; empty for anything that is no such list."""
     words = [word.strip() for word in text.split(",")]
-    if not all(word.isdigit() for word in words):
-        raise UsageError.of("--gpus", f"{text!r} is no list of cards", "for example --gpus 0,2")
-    return [int(word) for word in words]
+    return [int(word) for word in words] if all(word.isdecimal() for word in words) else []
 
 
 def _prospect(options: dict[str, Any], machine: Machine | None = None) -> Prospect:

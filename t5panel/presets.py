@@ -64,6 +64,10 @@ _Loader.add_implicit_resolver(
 def _mapping_without_duplicates(loader: _Loader, node: yaml.MappingNode) -> Document:
     seen: set[Any] = set()
     for key_node, _ in node.value:
+        if not isinstance(key_node, yaml.ScalarNode):
+            raise yaml.constructor.ConstructorError(None, None, "a key must be a word", key_node.start_mark)
+        if key_node.tag == "tag:yaml.org,2002:merge":
+            continue
         key = loader.construct_object(key_node, deep=True)
         if key in seen:
             raise yaml.constructor.ConstructorError(None, None, f"key {key!r} stands twice", key_node.start_mark)
@@ -131,11 +135,20 @@ def parse_assignments(assignments: Sequence[str]) -> Document:
 
     Raises: UsageError with every assignment that is none.
     """
-    bad = [item for item in assignments if "=" not in item or not item.split("=", 1)[0].strip()]
-    if bad:
-        raise UsageError(Fault("--set", f"{item!r} is not key=value", "for example --set train.seed=1") for item in bad)
-    pairs = (item.split("=", 1) for item in assignments)
-    return {key.strip(): _parse_yaml(value, f"--set {key.strip()}") for key, value in pairs}
+    found: Document = {}
+    faults: list[Fault] = []
+    for item in assignments:
+        key, equals, value = item.partition("=")
+        if not equals or not key.strip():
+            faults.append(Fault("--set", f"{item!r} is not key=value", "for example --set train.seed=1"))
+            continue
+        try:
+            found[key.strip()] = _parse_yaml(value, f"--set {key.strip()}")
+        except UsageError as error:
+            faults += error.faults
+    if faults:
+        raise UsageError(faults)
+    return found
 
 
 def load_preset(name_or_path: str, *overrides: Mapping[str, Any]) -> Preset:
@@ -145,26 +158,29 @@ def load_preset(name_or_path: str, *overrides: Mapping[str, Any]) -> Preset:
     """
     path = find_preset(name_or_path)
     document = read_document(path)
-    for layer in overrides:
-        for key, value in layer.items():
+    faults: list[Fault] = []
+    for key, value in (pair for layer in overrides for pair in layer.items()):
+        try:
             document = with_value(document, key, value)
-    return check_document(document, name=path.stem, where=str(path))
+        except UsageError as error:
+            faults += error.faults
+    return check_document(document, name=path.stem, where=str(path), faults=faults)
 
 
-def check_document(document: Document, *, name: str, where: str) -> Preset:
+def check_document(document: Document, *, name: str, where: str, faults: Sequence[Fault] = ()) -> Preset:
     """A preset from a document.
 
-    Raises: UsageError with every fault.
+    Raises: UsageError with every fault, those found before among them.
     """
     summary = document.get("summary", "")
     body = {key: value for key, value in document.items() if key != "summary"}
-    faults = [] if isinstance(summary, str) else [Fault(f"{where}: summary", "must be text")]
+    found = [*faults] if isinstance(summary, str) else [*faults, Fault(f"{where}: summary", "must be text")]
     try:
         spec = RunSpec.model_validate(body)
     except ValidationError as error:
-        raise UsageError([*faults, *(_fault(detail, where) for detail in error.errors())]) from error
-    if faults:
-        raise UsageError(faults)
+        raise UsageError([*found, *(_fault(detail, where) for detail in error.errors())]) from error
+    if found:
+        raise UsageError(found)
     return Preset(name, summary, spec, document)
 
 
@@ -227,6 +243,8 @@ def _fault(detail: ErrorDetails, where: str) -> Fault:
         return Fault(f"{where}: {key}", "is missing")
     if detail["type"] == "value_error":
         return Fault(f"{where}: {key}".rstrip(": "), str(detail["ctx"]["error"]))
+    if detail["type"] == "bad_name":
+        return Fault(f"{where}: {key}", detail["msg"], detail["ctx"]["hint"])
     given = detail["input"]
     return Fault(f"{where}: {key}", f"{detail['msg']}, not {given!r}", _help(key))
 

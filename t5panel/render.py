@@ -9,7 +9,7 @@ from t5panel.contract.records import Result, Step
 from t5panel.errors import Fault
 from t5panel.launch.commands import Command
 from t5panel.monitor.history import Snapshot
-from t5panel.monitor.runs import RunState
+from t5panel.monitor.runs import RunState, prepared_text
 from t5panel.plan.machine import GIB
 from t5panel.plan.memory import STATES_ONLY, CardMemory
 from t5panel.plan.planning import NO_SPEED_BASIS, Plan, batch_formula
@@ -194,6 +194,8 @@ def loss_text(loss: float | None) -> str:
 def summary_lines(snapshot: Snapshot) -> Iterator[str]:
     """What a finished, stopped or failed run was, and where it is."""
     yield f"{snapshot.state.phase}: {snapshot.state.message}"
+    if snapshot.prepared is not None:
+        yield f"data           {prepared_text(snapshot.prepared)}"
     yield from result_lines(snapshot)
     yield f"run directory  {snapshot.run.path}"
 
@@ -236,6 +238,7 @@ def snapshot_json(snapshot: Snapshot) -> dict[str, Any]:
         "evaluation": msgspec.to_builtins(snapshot.evaluations[-1]) if snapshot.evaluations else None,
         "result": msgspec.to_builtins(snapshot.result) if snapshot.result else None,
         "samples_per_second": snapshot.samples_per_second,
+        "prepared": msgspec.to_builtins(snapshot.prepared) if snapshot.prepared else None,
     }
 
 

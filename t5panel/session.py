@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,7 +12,6 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -21,11 +22,14 @@ from t5panel.contract.shapes import is_builtin
 from t5panel.contract.spec import RunSpec
 from t5panel.errors import DoesNotFitError, Fault, PreflightError, T5PanelError, UsageError
 from t5panel.launch.commands import Command, card_indices, command_for, prepare_command_for
+from t5panel.launch.processes import stop_all
+from t5panel.monitor.proc import marked
 from t5panel.monitor.runs import read_info, read_state
 from t5panel.plan.machine import Machine
 from t5panel.plan.planning import Finding, Plan, make_plan, rehearsal_changes, wants_rehearsal
 from t5panel.preflight.inspection import inspect
 from t5panel.preflight.machine import free_port, read_machine
+from t5panel.preflight.place import place_findings
 from t5panel.presets import Preset, load_preset
 from t5panel.wish import Wish as Wish  # noqa: PLC0414 - both fronts know it by this name
 
@@ -53,9 +57,11 @@ def prospect(wish: Wish, *, machine: Machine | None = None) -> Prospect:
     here = machine or read_machine()
     preset = resolved_preset(wish, here)
     inspection = inspect(preset.spec)
+    run = RunDir(wish.run_dir.expanduser().absolute() if wish.run_dir else _fresh_run_dir(preset.name))
+    place = place_findings(run.path, preset.spec, inspection.shape) if here.ours else ()
     rehearsal = wants_rehearsal(preset.spec, here)
-    plan = make_plan(preset, here, shape=inspection.shape, rehearsal=rehearsal, findings=inspection.findings)
-    run = RunDir(wish.run_dir.absolute() if wish.run_dir else _fresh_run_dir(preset.name))
+    findings = (*inspection.findings, *place)
+    plan = make_plan(preset, here, shape=inspection.shape, rehearsal=rehearsal, findings=findings)
     command = command_for(plan.spec, run, port=free_port(), cores=here.cores)
     return Prospect(preset, plan, run, prepare_command_for(plan.spec, run), command, inspection.versions)
 
@@ -93,7 +99,8 @@ def request_stop(run: RunDir, *, now: bool) -> bool:
     if not state.alive or state.state is None:
         return False
     write_atomic(run.request, msgspec.json.encode(Request("kill" if now else "stop", time.time())))
-    os.kill(state.state.supervisor.pid, signal.SIGUSR1)
+    with contextlib.suppress(ProcessLookupError):  # it ended a moment ago
+        os.kill(state.state.supervisor.pid, signal.SIGUSR1)
     return True
 
 
@@ -169,8 +176,17 @@ def _with_absolute_paths(spec: RunSpec) -> RunSpec:
     data = {name: absolute(getattr(spec.data, name), only_existing=False) for name in ("train", "validation")}
     model = {name: absolute(getattr(spec.model, name), only_existing=True) for name in ("name_or_path", "tokenizer")}
     return spec.model_copy(
-        update={"data": spec.data.model_copy(update=data), "model": spec.model.model_copy(update=model)}
+        update={
+            "data": spec.data.model_copy(update=data),
+            "model": spec.model.model_copy(update=model),
+            "interpreter": _absolute_program(spec.interpreter),
+        }
     )
+
+
+def _absolute_program(name: str | None) -> str | None:
+    """A program by path from anywhere; one by name is left to PATH. Links stay: a venv's python is one."""
+    return os.path.abspath(Path(name).expanduser()) if name and "/" in name else name  # noqa: PTH100
 
 
 def _fresh_run_dir(preset: str) -> Path:
@@ -190,24 +206,29 @@ def _refuse(errors: tuple[Finding, ...], *, force: bool) -> None:
 
 
 def _write_run(prospect: Prospect) -> None:
-    """Create the run directory complete, or not at all."""
+    """Create the run directory complete, or not at all.
+
+    Raises: PreflightError when the disk does not let us.
+    """
     final = prospect.run.path
-    if final.exists():
-        raise PreflightError.of("--run-dir", f"{final} exists", "name a new folder, or `t5panel resume` the run in it")
+    draft = RunDir(final.with_name(f".{final.name}.{os.getpid()}.new"))
     try:
         final.parent.mkdir(parents=True, exist_ok=True, mode=PRIVATE)
-        draft = RunDir(final.with_name(f".{final.name}.{os.getpid()}.new"))
-        draft.path.mkdir(mode=PRIVATE)
+        _fill_run(draft, prospect)
+        draft.path.rename(final)
     except OSError as error:
-        raise PreflightError.of(
-            "--run-dir", f"{final} cannot be written: {error.strerror}", "name another with --run-dir"
-        ) from error
+        shutil.rmtree(draft.path, ignore_errors=True)
+        message = f"{final} cannot be written: {error.strerror}"
+        raise PreflightError.of("run-dir", message, "name another with --run-dir") from error
+
+
+def _fill_run(draft: RunDir, prospect: Prospect) -> None:
+    draft.path.mkdir(mode=PRIVATE)
     for folder in (draft.logs, draft.ranks, draft.checkpoints, draft.cache, draft.config):
         folder.mkdir()
     for path, text in {**prospect.prepare.files, **prospect.command.files}.items():
-        (draft.path / path.relative_to(final)).write_text(text, encoding="utf-8")
+        (draft.path / path.relative_to(prospect.run.path)).write_text(text, encoding="utf-8")
     draft.run_json.write_bytes(msgspec.json.format(msgspec.json.encode(_run_info(prospect)), indent=1))
-    draft.path.rename(final)
 
 
 def _run_info(prospect: Prospect) -> RunInfo:
@@ -235,8 +256,11 @@ def list_runs() -> list[tuple[RunDir, RunInfo]]:
     """All runs of this user, newest first; a run whose description is unreadable is left out."""
     found = []
     for run in all_runs(runs_home()):
-        try:
+        with contextlib.suppress(UsageError):
             found.append((run, read_info(run)))
-        except msgspec.DecodeError:
-            continue
     return found
+
+
+def end_leftovers(run: RunDir) -> tuple[int, ...]:
+    """Kill what outlived the supervisor of a run; what could not be killed."""
+    return stop_all(lambda: marked(run), lambda: None, grace=0.0).survivors

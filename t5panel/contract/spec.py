@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from t5panel.contract.shapes import PREFIX, SHAPES, is_builtin
 
 Method = Literal["manual", "trainer", "deepspeed", "llamafactory"]
 Launcher = Literal["accelerate", "torchrun", "deepspeed"]
@@ -22,6 +25,30 @@ PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 
 
+BUILTIN_DATA = ("builtin:docstrings",)
+
+
+def _model_name(name: str) -> str:
+    return _known_builtin(name, "model", tuple(PREFIX + shape for shape in SHAPES))
+
+
+def _data_name(name: str) -> str:
+    return _known_builtin(name, "data set", BUILTIN_DATA)
+
+
+def _known_builtin(name: str, kind: str, known: tuple[str, ...]) -> str:
+    if not name:
+        raise PydanticCustomError("bad_name", "is empty", {"hint": f"a path, or built in: {', '.join(known)}"})
+    if is_builtin(name) and name not in known:
+        context = {"kind": kind, "name": name, "hint": f"built in: {', '.join(known)}"}
+        raise PydanticCustomError("bad_name", "no built-in {kind} {name}", context)
+    return name
+
+
+ModelName = Annotated[str, AfterValidator(_model_name)]
+DataName = Annotated[str, AfterValidator(_data_name)]
+
+
 class Part(BaseModel):
     """A frozen part of a RunSpec: unknown keys and wrong types are errors."""
 
@@ -31,9 +58,9 @@ class Part(BaseModel):
 class ModelSpec(Part):
     """Which T5 is trained and how it starts."""
 
-    name_or_path: str = "builtin:t5-base"
+    name_or_path: ModelName = "builtin:t5-base"
     """A built-in shape (`builtin:t5-base`), a local folder, or a hub id such as `google-t5/t5-base`."""
-    tokenizer: str | None = None
+    tokenizer: ModelName | None = None
     """A tokenizer folder or hub id; empty: the model's own, or the byte tokenizer for built-in shapes."""
     from_scratch: bool = False
     """Start from random weights of the model's shape instead of its trained weights."""
@@ -44,9 +71,9 @@ class ModelSpec(Part):
 class DataSpec(Part):
     """Which prompt/response pairs are read."""
 
-    train: str = "builtin:docstrings"
+    train: DataName = "builtin:docstrings"
     """A parquet, JSONL or CSV file, a folder of such files, or `builtin:docstrings`."""
-    validation: str | None = None
+    validation: DataName | None = None
     """A file or folder like `train`; empty: rows held out of `train`."""
     prompt_column: str | None = None
     """Column of the prompt; empty: found by its usual names."""

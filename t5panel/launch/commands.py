@@ -104,7 +104,8 @@ def _accelerate(spec: RunSpec, run: RunDir, python: str, module: str, port: int,
         "num_machines": 1,
         "num_processes": spec.num_gpus,
         "mixed_precision": "bf16" if spec.train.bf16 else "no",
-        "use_cpu": False,
+        # For one process its launcher sets ACCELERATE_USE_CPU from this; for several it refuses it beside --multi_gpu.
+        "use_cpu": spec.device == "cpu" and spec.num_gpus == 1,
     }
     several = ("--multi_gpu",) if spec.num_gpus > 1 else ()
     argv = (

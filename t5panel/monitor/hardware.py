@@ -13,8 +13,8 @@ from t5panel.contract.records import Card
 
 RETRY_SECONDS = 30.0
 _KIB = 1024
-_MEMINFO = Path("/proc/meminfo")
-_CGROUP_ROOT = Path("/sys/fs/cgroup")
+_PROC = Path("/proc")
+_CGROUP = Path("/sys/fs/cgroup")
 
 
 class Nvml:
@@ -114,11 +114,11 @@ def proportional_memory(pid: int) -> int | None:
         return None
 
 
-def host_memory() -> tuple[int, int]:
+def host_memory(*, proc: Path = _PROC, cgroup: Path = _CGROUP) -> tuple[int, int]:
     """(used, limit) of host RAM in bytes, as far as this process's cgroup lets it grow."""
-    memory = _colon_fields(_MEMINFO.read_text(encoding="ascii"))
+    memory = _colon_fields((proc / "meminfo").read_text(encoding="ascii"))
     total, available = memory["MemTotal"], memory["MemAvailable"]
-    limit, used = _cgroup_memory(_own_cgroup(), total)
+    limit, used = _cgroup_memory(_own_cgroup(proc, cgroup), cgroup, total)
     return (used, limit) if limit < total else (total - available, total)
 
 
@@ -127,11 +127,11 @@ def cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def _cgroup_memory(path: Path, total: int) -> tuple[int, int]:
-    """(limit, used) of the tightest cgroup v2 on the way up from `path`; used leaves out reclaimable file cache."""
+def _cgroup_memory(path: Path, root: Path, total: int) -> tuple[int, int]:
+    """(limit, used) of the tightest cgroup on the way up from `path`; used leaves out reclaimable file cache."""
     tightest, used = total, 0
     for level in (path, *path.parents):
-        if not level.is_relative_to(_CGROUP_ROOT):
+        if not level.is_relative_to(root):
             break
         limit = _read_int(level / "memory.max") or _read_int(level / "memory.limit_in_bytes")
         if limit is not None and limit < tightest:
@@ -140,18 +140,19 @@ def _cgroup_memory(path: Path, total: int) -> tuple[int, int]:
     return tightest, used
 
 
-def _own_cgroup() -> Path:
+def _own_cgroup(proc: Path, root: Path) -> Path:
+    """The folder that limits this process's memory: version 1's controller where there is one, else version 2."""
     try:
-        lines = Path("/proc/self/cgroup").read_text(encoding="ascii").splitlines()
+        lines = (proc / "self/cgroup").read_text(encoding="ascii").splitlines()
     except OSError:
-        return _CGROUP_ROOT
+        return root
     for line in lines:
         _, controllers, path = line.split(":", 2)
         if controllers == "":
-            return _CGROUP_ROOT / path.lstrip("/")
+            return root / path.lstrip("/")
         if "memory" in controllers.split(","):
-            return _CGROUP_ROOT / "memory" / path.lstrip("/")
-    return _CGROUP_ROOT
+            return root / "memory" / path.lstrip("/")
+    return root
 
 
 def _inactive_file(stat: Path) -> int:

@@ -17,6 +17,7 @@ from t5panel.contract.records import (
     Evaluation,
     Event,
     Metric,
+    Prepared,
     Result,
     RunInfo,
     Sample,
@@ -24,7 +25,7 @@ from t5panel.contract.records import (
     Status,
     Step,
 )
-from t5panel.monitor.runs import RunState, read_info, read_result, read_state
+from t5panel.monitor.runs import RunState, read_info, read_prepared, read_result, read_state
 from t5panel.monitor.tail import BLOCK, Tail
 
 R = TypeVar("R")
@@ -65,6 +66,8 @@ class Snapshot:
     result: Result | None
     rejected_lines: int
     recent_steps: tuple[Step, ...]
+    prepared: Prepared | None = None
+    """What became of the data's rows, once they are tokenised."""
 
     @property
     def sample(self) -> Sample | None:
@@ -136,6 +139,7 @@ class History:
             result=read_result(self._run),
             rejected_lines=self._rejected,
             recent_steps=tuple(self._recent),
+            prepared=read_prepared(self._run),
         )
 
     def _read(self, tail: Tail, decoder: msgspec.json.Decoder[R], add: Callable[[R], None]) -> None:

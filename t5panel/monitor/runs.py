@@ -8,6 +8,7 @@ import msgspec
 
 from t5panel.contract.layout import RunDir
 from t5panel.contract.records import ENDED, Phase, Prepared, Result, RunInfo, State
+from t5panel.errors import UsageError
 from t5panel.monitor.proc import boot_id, is_alive
 
 CRASHED = "the supervisor died: the run was cut off (killed, out of memory, or the machine was restarted)"
@@ -24,8 +25,14 @@ class RunState:
 
 
 def read_info(run: RunDir) -> RunInfo:
-    """run.json of a run."""
-    return msgspec.json.decode(run.run_json.read_bytes(), type=RunInfo)
+    """run.json of a run.
+
+    Raises: UsageError when it is missing or broken.
+    """
+    try:
+        return msgspec.json.decode(run.run_json.read_bytes(), type=RunInfo)
+    except (OSError, msgspec.DecodeError) as error:
+        raise UsageError.of(str(run.run_json), f"cannot be read: {error}", "see `t5panel runs`") from error
 
 
 def read_state(run: RunDir) -> RunState:

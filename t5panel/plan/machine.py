@@ -28,6 +28,8 @@ class Machine:
     ram_limit: int
     ram_available: int
     cores: int
+    ours: bool = True
+    """False for a described machine: nothing is known of its disk."""
 
     @property
     def summary(self) -> str:
@@ -43,11 +45,11 @@ def parse_machine(text: str, *, cores: int) -> Machine:
 
     Raises: UsageError for any other form.
     """
-    match = re.fullmatch(r"(\d+)x([\d.]+)GiB,([\d.]+)GiB", text.replace(" ", ""))
+    match = re.fullmatch(r"(\d+)x(\d+(?:\.\d+)?)GiB,(\d+(?:\.\d+)?)GiB", text.replace(" ", ""))
     if not match:
         raise UsageError.of(
             "--machine", f"{text!r} is not a machine", "for example 3x20GiB,12GiB: cards, then host RAM"
         )
     count, vram, ram = int(match[1]), int(float(match[2]) * GIB), int(float(match[3]) * GIB)
     cards = tuple(CardFacts(index, "card", vram) for index in range(count))
-    return Machine(cards, ram_limit=ram, ram_available=ram, cores=cores)
+    return Machine(cards, ram_limit=ram, ram_available=ram, cores=cores, ours=False)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from t5panel.contract.shapes import Shape, builtin_shape, is_builtin
+from t5panel.contract.shapes import Shape
 from t5panel.contract.spec import RunSpec
 from t5panel.plan.host import HostMemory, host_memory
 from t5panel.plan.machine import GIB, CardFacts, Machine
@@ -103,14 +103,6 @@ def make_plan(
     ram = host_memory(spec, shape, machine.ram_limit) if shape else None
     all_findings = (*device_findings, *findings, *_memory_findings(cards, ram))
     return Plan(preset.name, spec, machine, rehearsal, spec.train.max_steps, cards, ram, all_findings)
-
-
-def known_shape(spec: RunSpec) -> Shape | None:
-    """The shape of a built-in model; None for one that must be read from its files.
-
-    Raises: UsageError for an unknown built-in name.
-    """
-    return builtin_shape(spec.model.name_or_path) if is_builtin(spec.model.name_or_path) else None
 
 
 def used_cards(spec: RunSpec, machine: Machine) -> tuple[CardFacts, ...]:

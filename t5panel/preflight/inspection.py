@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -13,7 +14,7 @@ import msgspec
 
 from t5panel.contract.shapes import Shape, builtin_shape, is_builtin
 from t5panel.contract.spec import RunSpec
-from t5panel.errors import Fault, T5PanelError
+from t5panel.errors import Fault
 from t5panel.plan.planning import Finding
 
 TIMEOUT_SECONDS = 180
@@ -41,16 +42,15 @@ class Inspection:
 def inspect(spec: RunSpec) -> Inspection:
     """Look at a spec's model and data; with built-ins and our own interpreter without another process."""
     if spec.method == "llamafactory":
-        return Inspection(_builtin_shape(spec), None, own_versions(), (_llamafactory_missing(),))
+        shape = builtin_shape(spec.model.name_or_path) if is_builtin(spec.model.name_or_path) else None
+        return Inspection(shape, None, own_versions(), (_llamafactory_missing(),))
     only_builtins = all(
         name is None or is_builtin(name)
         for name in (spec.model.name_or_path, spec.model.tokenizer, spec.data.train, spec.data.validation)
     )
-    if spec.interpreter is None and only_builtins and not (faults := _builtin_faults(spec)):
+    if spec.interpreter is None and only_builtins:
         versions = own_versions()
-        return Inspection(_builtin_shape(spec), None, versions, _version_findings(versions))
-    if only_builtins and spec.interpreter is None:
-        return Inspection(None, None, own_versions(), tuple(map(_finding, faults)))
+        return Inspection(builtin_shape(spec.model.name_or_path), None, versions, _version_findings(versions))
     return _ask_interpreter(spec)
 
 
@@ -67,7 +67,7 @@ def own_versions() -> dict[str, str]:
 
 def _ask_interpreter(spec: RunSpec) -> Inspection:
     python = spec.interpreter or sys.executable
-    argv = [python, "-m", "t5panel.trainers.inspect"]
+    argv = [python, "-P", "-m", "t5panel.trainers.inspect"]  # -P: the user's folder is no place to import from
     try:
         answer = subprocess.run(
             argv, input=spec.model_dump_json().encode(), capture_output=True, timeout=TIMEOUT_SECONDS, check=False
@@ -80,9 +80,10 @@ def _ask_interpreter(spec: RunSpec) -> Inspection:
         return Inspection(
             None, None, {}, (Finding("error", "interpreter", f"{python} cannot look at the run: {last}", hint),)
         )
-    report = msgspec.json.decode(answer.stdout, type=_Report)
+    report = msgspec.json.decode(answer.stdout.splitlines()[-1], type=_Report)
     faults = tuple(_finding(Fault(**fault)) for fault in report.faults)
-    shape = _builtin_shape(spec) if is_builtin(spec.model.name_or_path) else shape_of_config(report.config)
+    name = spec.model.name_or_path
+    shape = builtin_shape(name) if is_builtin(name) else shape_of_config(report.config)
     return Inspection(shape, report.rows, report.versions, (*faults, *_version_findings(report.versions)))
 
 
@@ -106,37 +107,22 @@ def shape_of_config(config: Mapping[str, Any] | None) -> Shape | None:
     )
 
 
-def _builtin_shape(spec: RunSpec) -> Shape | None:
-    try:
-        return builtin_shape(spec.model.name_or_path)
-    except T5PanelError:
-        return None
-
-
-def _builtin_faults(spec: RunSpec) -> list[Fault]:
-    faults: list[Fault] = []
-    try:
-        builtin_shape(spec.model.name_or_path)
-    except T5PanelError as error:
-        faults += error.faults
-    faults += [
-        Fault(key, f"no built-in data {name!r}", "built-in data: builtin:docstrings")
-        for key, name in (("data.train", spec.data.train), ("data.validation", spec.data.validation))
-        if name not in (None, "builtin:docstrings")
-    ]
-    return faults
-
-
 def _version_findings(versions: Mapping[str, str]) -> tuple[Finding, ...]:
     missing = [name for name in PACKAGES if name not in versions]
     found = []
     if missing:
         found.append(Finding("error", "version.missing", f"not installed: {', '.join(missing)}", "pip install t5panel"))
     transformers = versions.get("transformers", "")
-    if transformers and tuple(int(part) for part in transformers.split(".")[:2]) < NEEDED_TRANSFORMERS:
+    if transformers and _release(transformers) < NEEDED_TRANSFORMERS:
         message = f"transformers {transformers} runs T5's sdpa attention in float32 and slows it down by half"
         found.append(Finding("error", "version.transformers", message, "pip install 'transformers>=5.23'"))
     return tuple(found)
+
+
+def _release(version_text: str) -> tuple[int, int]:
+    """`5.23` of `5.23.0.dev0`."""
+    major, _, minor = version_text.partition(".")
+    return int(re.sub(r"\D.*", "", major) or 0), int(re.sub(r"\D.*", "", minor) or 0)
 
 
 def _llamafactory_missing() -> Finding:

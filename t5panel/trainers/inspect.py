@@ -29,8 +29,6 @@ def inspect(spec: RunSpec) -> dict[str, Any]:
     rows = None
     for key, path in (("data.train", spec.data.train), ("data.validation", spec.data.validation)):
         if path is None or is_builtin(path):
-            if path not in (None, "builtin:docstrings"):
-                faults.append(Fault(key, f"no built-in data {path!r}", "built-in data: builtin:docstrings"))
             continue
         found = find_source(path, spec.data, key)
         if isinstance(found, list):
@@ -55,11 +53,7 @@ def _model_config(spec: RunSpec, faults: list[Fault]) -> dict[str, Any] | None:
     """The model's config.json, or None with a fault."""
     name = spec.model.name_or_path
     if is_builtin(name):
-        try:
-            return {"vocab_size": builtin_shape(name).vocab_size}
-        except T5PanelError as error:
-            faults += error.faults
-            return None
+        return {"vocab_size": builtin_shape(name).vocab_size}
     from transformers import PretrainedConfig
 
     try:
@@ -77,8 +71,9 @@ def _model_config(spec: RunSpec, faults: list[Fault]) -> dict[str, Any] | None:
 
 
 def _tokenizer_faults(spec: RunSpec, config: dict[str, Any] | None) -> list[Fault]:
-    if config is None and spec.model.tokenizer is None:
-        return []
+    own_tokenizer = spec.model.tokenizer is None
+    if own_tokenizer and (config is None or is_builtin(spec.model.name_or_path)):
+        return []  # every built-in shape has room for the byte tokenizer; transformers need not be loaded to say so
     try:
         size = len(load_tokenizer(spec.model))
     except T5PanelError as error:
