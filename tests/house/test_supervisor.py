@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import sys
 import time
+from pathlib import Path
 
 import msgspec
 import pytest
 
+from t5panel.contract.records import Event, Sample, State, encode_line
 from t5panel.errors import PreflightError
 from t5panel.monitor.proc import marked
+from t5panel.monitor.runs import read_state
 from t5panel.session import request_stop, spawn_supervisor
 from tests.house.household import House, ended, eventually, supervisor_pid
 
@@ -122,3 +127,154 @@ def test_a_second_supervisor_of_the_same_run_is_refused(house: House) -> None:
     assert supervisor_pid(run) == first
     request_stop(run, now=False)
     assert ended(run).phase == "stopped"
+
+
+def test_a_stop_during_the_preparation_starts_no_rank(house: House) -> None:
+    run = house.fake_run("waits", "honours-stop", prepare=(sys.executable, "-c", "import time; time.sleep(60)"))
+    spawn_supervisor(run)
+
+    request_stop(run, now=False)
+
+    state = ended(run)
+    assert (state.phase, state.message) == ("stopped", "stopped before the training began")
+    assert not run.launcher_log.exists()
+    assert marked(run) == ()
+
+
+def test_a_stop_asked_for_before_the_first_tick_is_kept(house: House) -> None:
+    run = house.fake_run("waits", "honours-stop")
+    run.request.write_text('{"action": "stop", "time": 0.0}')
+
+    spawn_supervisor(run)
+
+    assert ended(run).message == "stopped before the training began"
+
+
+def test_a_request_that_cannot_be_read_is_a_stop(house: House) -> None:
+    run = house.started("waits", "honours-stop")
+
+    run.request.write_text("please")
+
+    assert ended(run).phase == "stopped"
+
+
+def test_faults_left_by_the_preparation_end_the_run_with_the_preflight_code(house: House) -> None:
+    run = house.fake_run("waits", prepare=("sh", "-c", "echo '[]' > faults.json; exit 4"))
+
+    spawn_supervisor(run)
+
+    state = ended(run)
+    assert (state.phase, state.state and state.state.exit_code) == ("failed", 4)
+
+
+def test_a_preparation_killed_for_memory_is_named_so(house: House) -> None:
+    run = house.fake_run("waits", prepare=("sh", "-c", "kill -9 $$"))
+
+    spawn_supervisor(run)
+
+    assert "the preparation was killed by SIGKILL; the kernel kills so when memory runs out" in ended(run).message
+
+
+def test_a_program_that_does_not_exist_is_a_failed_run_and_no_crash(house: House) -> None:
+    run = house.fake_run("waits", prepare=("/nowhere/python", "-c", "pass"))
+
+    spawn_supervisor(run)
+
+    assert ended(run).message == "cannot start /nowhere/python: No such file or directory"
+    assert run.supervisor_log.read_text() == ""
+
+
+def test_a_full_disk_does_not_end_a_run(house: House) -> None:
+    run = house.fake_run("waits", "honours-stop")
+    run.samples.symlink_to("/dev/full")
+    run.events.symlink_to("/dev/full")
+    spawn_supervisor(run)
+    eventually((run.logs / "alive-0").exists)
+
+    request_stop(run, now=False)
+
+    assert ended(run).phase == "stopped"
+    assert run.supervisor_log.read_text() == ""
+
+
+def test_removing_the_folder_of_a_run_ends_its_processes(house: House) -> None:
+    run = house.started("waits", *NASTY)
+    pid = supervisor_pid(run)
+
+    shutil.rmtree(run.path)
+
+    eventually(lambda: marked(run) == ())
+    eventually(lambda: not Path(f"/proc/{pid}").exists())
+
+
+def test_folders_that_may_be_deleted_are_made_again(house: House) -> None:
+    run = house.fake_run("finishes")
+    shutil.rmtree(run.logs)
+    shutil.rmtree(run.cache)
+
+    spawn_supervisor(run)
+
+    assert ended(run).phase == "finished"
+
+
+def test_a_run_is_never_swept_for_another_one_of_the_same_name(house: House) -> None:
+    mine = house.started("waits", "honours-stop", name="same")
+    other = house.fake_run("finishes", name="elsewhere/same")
+
+    spawn_supervisor(other)
+
+    assert ended(other).phase == "finished"
+    assert len(marked(mine)) == 2
+    request_stop(mine, now=False)
+    assert ended(mine).phase == "stopped"
+
+
+def test_what_outlived_a_killed_supervisor_is_ended_by_stop(house: House) -> None:
+    run = house.started("waits", "daemon")
+    os.kill(supervisor_pid(run), signal.SIGKILL)
+    eventually(lambda: len(marked(run)) == 1)
+
+    answer = house.panel("stop", run.run_id, "--json")
+
+    assert answer.returncode == 0
+    assert msgspec.json.decode(answer.stdout)["alive"] == []
+    assert marked(run) == ()
+
+
+def test_what_outlived_a_killed_supervisor_is_ended_before_a_resume(house: House) -> None:
+    run = house.started("waits", "daemon")
+    os.kill(supervisor_pid(run), signal.SIGKILL)
+    eventually(lambda: len(marked(run)) == 1)
+    (left,) = marked(run)
+
+    spawn_supervisor(run)
+
+    eventually(lambda: left not in marked(run))
+    request_stop(run, now=True)
+    assert ended(run).phase == "stopped"
+
+
+def test_readers_never_see_half_a_state(house: House) -> None:
+    run = house.started("waits", "honours-stop")
+    until = time.monotonic() + 2.2
+
+    phases = {state.phase for state in iter(lambda: read_state(run) if time.monotonic() < until else None, None)}
+
+    assert phases == {"starting"}
+    request_stop(run, now=False)
+    assert ended(run).phase == "stopped"
+    assert [path.name for path in run.path.glob(".*")] == []
+
+
+def test_what_the_supervisor_writes_holds_no_field_that_its_readers_do_not_know(house: House) -> None:
+    run = house.started("waits", "guarded")
+    eventually(lambda: run.samples.exists() and b'"rss"' in run.samples.read_bytes())
+    request_stop(run, now=True)
+    ended(run)
+
+    samples = run.samples.read_bytes().splitlines(keepends=True)
+    events = run.events.read_bytes().splitlines(keepends=True)
+
+    assert [encode_line(msgspec.json.decode(line, type=Sample)) for line in samples] == samples
+    assert [encode_line(msgspec.json.decode(line, type=Event)) for line in events] == events
+    assert msgspec.json.encode(msgspec.json.decode(run.state.read_bytes(), type=State)) == run.state.read_bytes()
