@@ -19,7 +19,7 @@ class Shape:
     num_decoder_layers: int
     num_heads: int
     gated: bool
-    tied: bool
+    tied: bool = True
     model_type: str = "t5"
     relative_attention_num_buckets: int = 32
 
@@ -41,22 +41,26 @@ class Shape:
 
 
 SHAPES: dict[str, Shape] = {
-    "tiny": Shape(384, 64, 16, 128, 2, 2, 4, gated=True, tied=True),
-    "t5-small": Shape(32128, 512, 64, 2048, 6, 6, 8, gated=False, tied=True),
-    "t5-base": Shape(32128, 768, 64, 3072, 12, 12, 12, gated=False, tied=True),
-    "t5-large": Shape(32128, 1024, 64, 4096, 24, 24, 16, gated=False, tied=True),
-    "t5-3b": Shape(32128, 1024, 128, 16384, 24, 24, 32, gated=False, tied=True),
-    "v1_1-small": Shape(32128, 512, 64, 1024, 8, 8, 6, gated=True, tied=False),
-    "v1_1-base": Shape(32128, 768, 64, 2048, 12, 12, 12, gated=True, tied=False),
-    "v1_1-large": Shape(32128, 1024, 64, 2816, 24, 24, 16, gated=True, tied=False),
-    "mt5-small": Shape(250112, 512, 64, 1024, 8, 8, 6, gated=True, tied=False, model_type="mt5"),
-    "mt5-base": Shape(250112, 768, 64, 2048, 12, 12, 12, gated=True, tied=False, model_type="mt5"),
-    "umt5-small": Shape(256384, 512, 64, 1024, 8, 8, 6, gated=True, tied=False, model_type="umt5"),
-    "umt5-base": Shape(256384, 768, 64, 2048, 12, 12, 12, gated=True, tied=False, model_type="umt5"),
-    "byt5-small": Shape(384, 1472, 64, 3584, 12, 4, 6, gated=True, tied=False),
-    "byt5-base": Shape(384, 1536, 64, 3968, 18, 6, 12, gated=True, tied=False),
+    "tiny": Shape(384, 64, 16, 128, 2, 2, 4, gated=True),
+    "t5-small": Shape(32128, 512, 64, 2048, 6, 6, 8, gated=False),
+    "t5-base": Shape(32128, 768, 64, 3072, 12, 12, 12, gated=False),
+    "t5-large": Shape(32128, 1024, 64, 4096, 24, 24, 16, gated=False),
+    "t5-3b": Shape(32128, 1024, 128, 16384, 24, 24, 32, gated=False),
+    "v1_1-small": Shape(32128, 512, 64, 1024, 8, 8, 6, gated=True),
+    "v1_1-base": Shape(32128, 768, 64, 2048, 12, 12, 12, gated=True),
+    "v1_1-large": Shape(32128, 1024, 64, 2816, 24, 24, 16, gated=True),
+    "mt5-small": Shape(250112, 512, 64, 1024, 8, 8, 6, gated=True, model_type="mt5"),
+    "mt5-base": Shape(250112, 768, 64, 2048, 12, 12, 12, gated=True, model_type="mt5"),
+    "umt5-small": Shape(256384, 512, 64, 1024, 8, 8, 6, gated=True, model_type="umt5"),
+    "umt5-base": Shape(256384, 768, 64, 2048, 12, 12, 12, gated=True, model_type="umt5"),
+    "byt5-small": Shape(384, 1472, 64, 3584, 12, 4, 6, gated=True),
+    "byt5-base": Shape(384, 1536, 64, 3968, 18, 6, 12, gated=True),
 }
-"""Source: the config.json of each published model on the Hugging Face hub; `tiny` is ours."""
+"""Source: the config.json of each published model on the Hugging Face hub; `tiny` is ours.
+
+All are tied: transformers 5 ties the embeddings of every T5 that starts from random weights (configuration_t5.py), also
+where the published weights have a head of their own.
+"""
 
 
 def is_builtin(name: str) -> bool:

@@ -160,9 +160,8 @@ def _inactive_file(stat: Path) -> int:
         lines = stat.read_text(encoding="ascii").splitlines()
     except OSError:
         return 0
-    return next(
-        (int(line.split()[1]) for line in lines if line.startswith(("inactive_file ", "total_inactive_file "))), 0
-    )
+    sizes = dict(line.split() for line in lines)
+    return int(sizes.get("total_inactive_file") or sizes.get("inactive_file") or 0)  # version 1's total, as its usage
 
 
 def _read_int(path: Path) -> int | None:

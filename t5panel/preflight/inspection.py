@@ -83,12 +83,16 @@ def _ask_interpreter(spec: RunSpec) -> Inspection:
     report = msgspec.json.decode(answer.stdout.splitlines()[-1], type=_Report)
     faults = tuple(_finding(Fault(**fault)) for fault in report.faults)
     name = spec.model.name_or_path
-    shape = builtin_shape(name) if is_builtin(name) else shape_of_config(report.config)
+    shape = (
+        builtin_shape(name)
+        if is_builtin(name)
+        else shape_of_config(report.config, from_scratch=spec.model.from_scratch)
+    )
     return Inspection(shape, report.rows, report.versions, (*faults, *_version_findings(report.versions)))
 
 
-def shape_of_config(config: Mapping[str, Any] | None) -> Shape | None:
-    """The shape in a T5 config.json; None without one. Defaults are T5Config's."""
+def shape_of_config(config: Mapping[str, Any] | None, *, from_scratch: bool = False) -> Shape | None:
+    """The shape in a T5 config.json; None without one. Defaults are T5Config's; random weights are always tied."""
     if config is None:
         return None
     layers = config.get("num_layers", 6)
@@ -101,7 +105,7 @@ def shape_of_config(config: Mapping[str, Any] | None) -> Shape | None:
         num_decoder_layers=config.get("num_decoder_layers") or layers,
         num_heads=config.get("num_heads", 8),
         gated=str(config.get("feed_forward_proj", "relu")).startswith("gated-"),
-        tied=config.get("tie_word_embeddings", True),
+        tied=from_scratch or config.get("tie_word_embeddings", True),
         model_type=config.get("model_type", "t5"),
         relative_attention_num_buckets=config.get("relative_attention_num_buckets", 32),
     )

@@ -33,7 +33,8 @@ def test_shipped_presets_are_listed_in_a_fixed_order() -> None:
 def test_every_fault_of_a_preset_is_reported_at_once(tmp_path: Path) -> None:
     path = tmp_path / "bad.yaml"
     path.write_text(
-        "method: manual\nlauncher: torchrun\ntrain: {per_device_train_batch_sise: 4, seed: -1, bf16: maybe}\nsummary: 3\n"
+        "method: manual\nlauncher: torchrun\nsummary: 3\n"
+        "train: {per_device_train_batch_sise: 4, seed: -1, bf16: maybe}\n"
     )
 
     with pytest.raises(UsageError) as caught:
