@@ -1,0 +1,212 @@
+"""The panel: picks screens, starts and resumes runs, tells what went wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, ClassVar
+
+from textual import work
+from textual.app import App
+from textual.binding import Binding, BindingType
+from textual.screen import Screen
+
+from t5panel.tui.messages import Opened, Refused, ResumeRequested, RunChosen, Started, StartRequested
+from t5panel.tui.screens.opening import OpeningScreen
+from t5panel.tui.services import Services
+from t5panel.tui.terminal import POLL_SECONDS, end_on_signals, leave_if_dead
+from t5panel.tui.theme import THEME
+from t5panel.wish import Wish
+
+if TYPE_CHECKING:
+    from t5panel.contract.layout import RunDir
+    from t5panel.plan.machine import Machine
+
+
+class PanelApp(App[None]):
+    """Opens on the newest living run, else on the setup."""
+
+    TITLE = "t5panel"
+    CSS_PATH = "panel.tcss"
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-wide")]  # noqa: RUF012 - as Textual declares it
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("1", "go('setup')", "setup", show=False, tooltip="The setup of a new run"),
+        Binding("2", "go('run')", "run", show=False, tooltip="The run watched last, or the newest"),
+        Binding("3", "go('runs')", "runs", key_display="3", tooltip="All runs"),
+        Binding("question_mark", "keys", "help", key_display="?", tooltip="These keys"),
+        Binding("q", "leave", "leave", tooltip="Leave the panel; runs go on"),
+    ]
+
+    def __init__(self, wish: Wish, services: Services = Services()) -> None:  # noqa: B008 - a frozen value
+        super().__init__()
+        self._wish, self._services = wish, services
+        self._machine: Machine | None = None
+        self._watched: RunDir | None = None
+        self._busy = False
+        self.register_theme(THEME)
+        self.theme = THEME.name
+
+    def get_theme_variable_defaults(self) -> dict[str, str]:
+        """Our own colours under any theme."""
+        return dict(THEME.variables)
+
+    def get_default_screen(self) -> Screen[None]:
+        """The first frame."""
+        return OpeningScreen()
+
+    def on_mount(self) -> None:
+        """Bind the panel's life to its terminal and load what is heavy after the first frame."""
+        if not self.is_headless:
+            end_on_signals(asyncio.get_running_loop(), self.exit)
+            self.set_interval(POLL_SECONDS, leave_if_dead)
+        self.call_after_refresh(self._open)
+
+    @work(thread=True, group="open")
+    def _open(self) -> None:
+        """Read the machine, load the screens and find a living run."""
+        from t5panel.tui.listing import newest_alive
+        from t5panel.tui.screens import run, runs, setup  # noqa: F401 - loaded here, used later
+
+        self.post_message(Opened(self._services.machine(), newest_alive()))
+
+    def on_opened(self, event: Opened) -> None:
+        """Show the living run, else the setup."""
+        from t5panel.tui.screens.setup import SetupScreen
+
+        self._machine = event.machine
+        self.install_screen(SetupScreen(self._wish, event.machine, self._services), "setup")
+        if event.live is not None:
+            self._watch(event.live)
+        else:
+            self._show("setup")
+        self.call_after_refresh(_collect_garbage_again)
+
+    def on_start_requested(self, event: StartRequested) -> None:
+        """Start it, once."""
+        if not self._busy:
+            self._busy = True
+            self.notify("starting…", timeout=2)
+            self._start(event.wish)
+
+    def on_resume_requested(self, event: ResumeRequested) -> None:
+        """Resume it, once."""
+        if not self._busy:
+            self._busy = True
+            self._resume(event.run)
+
+    @work(thread=True, group="start")
+    def _start(self, wish: Wish) -> None:
+        from t5panel.errors import T5PanelError
+
+        assert self._machine is not None  # noqa: S101 - read before any screen that starts
+        try:
+            run = self._services.start(self._services.prospect(wish, self._machine))
+        except T5PanelError as error:
+            self.post_message(Refused("This run cannot start", error.faults))
+            return
+        self.post_message(Started(run))
+
+    @work(thread=True, group="start")
+    def _resume(self, run: RunDir) -> None:
+        from t5panel.errors import T5PanelError
+        from t5panel.session import resume
+
+        try:
+            resume(run)
+        except T5PanelError as error:
+            self.post_message(Refused("This run cannot go on", error.faults))
+            return
+        self.post_message(Started(run))
+
+    def on_started(self, event: Started) -> None:
+        """Watch it."""
+        self._busy = False
+        self._watch(event.run)
+
+    def on_refused(self, event: Refused) -> None:
+        """Say why, all of it."""
+        from t5panel.tui.screens.faults import FaultsDialog
+
+        self._busy = False
+        self.push_screen(FaultsDialog(event.what, event.faults))
+
+    def on_run_chosen(self, event: RunChosen) -> None:
+        """Watch it."""
+        self._watch(event.run)
+
+    def action_go(self, place: str) -> None:
+        """To another screen, once they are loaded and no question is open."""
+        if self._machine is None or self.screen.is_modal:
+            return
+        if place == "setup":
+            self._show("setup")
+        elif place == "runs":
+            self._list_runs()
+        else:
+            self._watch_last()
+
+    def action_keys(self) -> None:
+        """The keys of the present screen."""
+        from t5panel.tui.screens.help import HelpDialog
+
+        if not self.screen.is_modal:
+            self.push_screen(HelpDialog(self._keys()))
+
+    def action_leave(self) -> None:
+        """Leave; a living run goes on, and says how to come back to it."""
+        from t5panel.monitor.runs import read_state
+
+        run = self._watched
+        goes_on = run is not None and read_state(run).alive
+        self.exit(message=f"{run.run_id} goes on: t5panel attach {run.run_id}" if run and goes_on else None)
+
+    def _keys(self) -> Iterator[tuple[str, str]]:
+        """Keys that work now and say what they do, each action once."""
+        seen = set()
+        for active in self.screen.active_bindings.values():
+            binding = active.binding
+            if active.enabled and active.tooltip and binding.action not in seen:
+                seen.add(binding.action)
+                yield self.get_key_display(binding), active.tooltip
+
+    def _watch(self, run: RunDir) -> None:
+        from t5panel.tui.screens.run import RunScreen
+
+        self._watched = run
+        self._show(RunScreen(run, self._summary()))
+
+    def _watch_last(self) -> None:
+        from t5panel.session import list_runs
+
+        run = self._watched or next((run for run, _ in list_runs()), None)
+        if run is None:
+            self.notify("no runs yet: enter on the setup starts one", severity="warning")
+        else:
+            self._watch(run)
+
+    def _list_runs(self) -> None:
+        from t5panel.tui.screens.runs import RunsScreen
+
+        self._show(RunsScreen(self._summary(), self._services.clock))
+
+    def _show(self, screen: Screen[None] | str) -> None:
+        """In place of the present screen; the opening one stays below, for it was never pushed."""
+        if isinstance(self.screen, OpeningScreen):
+            self.push_screen(screen)
+        else:
+            self.switch_screen(screen)
+
+    def _summary(self) -> str:
+        return self._machine.summary if self._machine else ""
+
+
+def run_panel(wish: Wish) -> None:
+    """Show the panel until the user leaves it; runs go on."""
+    PanelApp(wish).run()
+
+
+def _collect_garbage_again() -> None:
+    """The caller may have switched it off for the start; what was loaded by now stays anyway."""
+    gc.freeze()
+    gc.enable()

@@ -1,0 +1,104 @@
+"""What the user is about to start: a preset, what the command line set, what was edited here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from t5panel.errors import Fault, T5PanelError
+from t5panel.plan.machine import Machine
+from t5panel.presets import Preset, load_preset, preset_names
+from t5panel.session import resolved_preset
+from t5panel.wish import Wish
+
+
+@dataclass(frozen=True)
+class Method:
+    """One entry of the list of methods: a preset, what it is, and what is wrong with its file."""
+
+    name: str
+    launcher: str
+    summary: str
+    installed: bool
+    faults: tuple[Fault, ...] = ()
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A wish in the making. Edits belong to one preset; the command line's settings to all."""
+
+    given: Wish
+    preset: str
+    edits: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    unread: Mapping[str, Fault] = field(default_factory=dict)
+    """Texts typed into fields that are no values at all."""
+
+    @property
+    def wish(self) -> Wish:
+        """The wish as it stands."""
+        return replace(self.given, preset=self.preset, overrides={**self.given.overrides, **self.own_edits})
+
+    @property
+    def own_edits(self) -> Mapping[str, Any]:
+        """What was edited for the present preset."""
+        return self.edits.get(self.preset, {})
+
+    def of_preset(self, preset: str) -> Draft:
+        """The same with another preset chosen."""
+        return replace(self, preset=preset, unread={})
+
+    def with_value(self, key: str, value: Any) -> Draft:  # noqa: ANN401
+        """With one setting edited."""
+        return self._with_edits({**self.own_edits, key: value}, key)
+
+    def without(self, key: str) -> Draft:
+        """With one setting back at what the preset says."""
+        return self._with_edits({name: value for name, value in self.own_edits.items() if name != key}, key)
+
+    def with_unread(self, key: str, fault: Fault) -> Draft:
+        """With a text in a field that cannot be read."""
+        return replace(self, unread={**self.unread, key: fault})
+
+    def _with_edits(self, edits: Mapping[str, Any], key: str) -> Draft:
+        unread = {name: fault for name, fault in self.unread.items() if name != key}
+        return replace(self, edits={**self.edits, self.preset: edits}, unread=unread)
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What RunSpec says to a draft: the preset with everything filled in, or every fault, by dotted key."""
+
+    preset: Preset | None
+    faults: Mapping[str, Fault]
+    """The key `""` holds a fault that belongs to no single setting."""
+
+
+def check(draft: Draft, machine: Machine, keys: tuple[str, ...]) -> Checked:
+    """Look at a draft without touching the machine; a millisecond."""
+    if draft.unread:
+        return Checked(None, draft.unread)
+    try:
+        return Checked(resolved_preset(draft.wish, machine), {})
+    except T5PanelError as error:
+        return Checked(None, {_key_of(fault, keys): fault for fault in error.faults})
+
+
+def methods(given: Wish) -> tuple[Method, ...]:
+    """Every preset that can be chosen; a file named on the command line comes first."""
+    names = preset_names()
+    return tuple(map(_method, names if given.preset in names else (given.preset, *names)))
+
+
+def _method(name: str) -> Method:
+    try:
+        preset = load_preset(name)
+    except T5PanelError as error:
+        return Method(name, "broken", error.faults[0].message, installed=True, faults=error.faults)
+    return Method(name, preset.spec.launcher, preset.summary, installed=preset.spec.method != "llamafactory")
+
+
+def _key_of(fault: Fault, keys: tuple[str, ...]) -> str:
+    """The setting a fault is about: its place ends with the setting's key, or with a part of its value."""
+    place = fault.where.rpartition(": ")[2]
+    return max((key for key in keys if place == key or place.startswith(f"{key}.")), key=len, default="")

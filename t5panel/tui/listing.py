@@ -1,0 +1,82 @@
+"""All runs as rows: what their files say, cheaply, with the phase derived from the processes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeVar
+
+import msgspec
+
+from t5panel.contract.layout import RunDir
+from t5panel.contract.records import Phase, RunInfo, Start, Step
+from t5panel.monitor.runs import read_state
+from t5panel.monitor.tail import last_lines
+from t5panel.session import list_runs
+
+R = TypeVar("R")
+LAST_LINES = 40
+HEAD_BYTES = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class RunRow:
+    """One run of the list. `created` in unix seconds."""
+
+    run: RunDir
+    preset: str
+    phase: Phase
+    alive: bool
+    rehearsal: bool
+    effective_batch: int
+    step: int | None
+    max_steps: int | None
+    loss: float | None
+    created: float
+
+
+def read_rows() -> tuple[RunRow, ...]:
+    """Every run of this user, newest first."""
+    return tuple(_row(run, info) for run, info in list_runs())
+
+
+def newest_alive() -> RunDir | None:
+    """The newest run whose supervisor lives."""
+    return next((run for run, _ in list_runs() if read_state(run).alive), None)
+
+
+def _row(run: RunDir, info: RunInfo) -> RunRow:
+    state, step, start = read_state(run), _last_step(run), _start(run)
+    return RunRow(
+        run=run,
+        preset=info.preset,
+        phase=state.phase,
+        alive=state.alive,
+        rehearsal=info.rehearsal,
+        effective_batch=int(info.plan["effective_batch"]),
+        step=step.step if step else None,
+        max_steps=start.max_steps if start else None,
+        loss=step.loss if step else None,
+        created=info.created,
+    )
+
+
+def _last_step(run: RunDir) -> Step | None:
+    """The newest step near the end of the metrics."""
+    lines = (line for line in reversed(last_lines(run.metrics, LAST_LINES)) if line.startswith('{"kind":"step"'))
+    return next((step for line in lines if (step := _decoded(line.encode(), Step)) is not None), None)
+
+
+def _start(run: RunDir) -> Start | None:
+    """The first record of the metrics."""
+    try:
+        with run.metrics.open("rb") as file:
+            return _decoded(file.readline(HEAD_BYTES), Start)
+    except FileNotFoundError:
+        return None
+
+
+def _decoded(line: bytes, kind: type[R]) -> R | None:
+    try:
+        return msgspec.json.decode(line, type=kind)
+    except msgspec.DecodeError:
+        return None

@@ -1,0 +1,141 @@
+"""Run: one run from its directory, live or ended."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from textual import work
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Container, Vertical
+from textual.reactive import reactive
+from textual.screen import Screen
+from textual.widgets import Footer
+
+from t5panel.contract.layout import RunDir
+from t5panel.monitor.history import History
+from t5panel.session import request_stop
+from t5panel.tui.messages import ResumeRequested, Watched
+from t5panel.tui.screens.stop import StopDialog, StopWish
+from t5panel.tui.view import RunView, log_names, look
+from t5panel.tui.widgets.curves import LossPlot, RamPlot, VramPlot
+from t5panel.tui.widgets.header import HeaderBar
+from t5panel.tui.widgets.memory import MemoryPane
+from t5panel.tui.widgets.status import StatusPane
+from t5panel.tui.widgets.texts import EndingPane, LogPane, PredictionPane
+
+PERIOD_SECONDS = 1.0
+
+
+class RunScreen(Screen[None]):
+    """Shows a run; everything but stopping and resuming only looks."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("s", "stop", "stop", tooltip="Stop with a checkpoint; asks first"),
+        Binding("K", "kill", "kill", show=False, tooltip="End all processes at once, without a checkpoint; asks first"),
+        Binding("r", "resume", "resume", tooltip="Go on from the newest complete checkpoint"),
+        Binding("l", "scale", "scale", tooltip="Logarithmic or linear loss axis"),
+        Binding("o", "other_log", "next log", tooltip="Walk through the logs of ranks, launcher and preparation"),
+        Binding("n", "app.go('setup')", "new run", tooltip="Set up another run; this one is left alone"),
+    ]
+
+    view: reactive[RunView | None] = reactive(None)
+    log_scale: reactive[bool] = reactive(default=False)
+
+    def __init__(self, run: RunDir, machine: str) -> None:
+        super().__init__()
+        self.run = run
+        self._machine = machine
+        self._history = History(run)
+        self._log_name: str | None = None
+        self._looking = False
+
+    def compose(self) -> ComposeResult:
+        """Plots and log on the left, memory and texts on the right; below one another when narrow."""
+        yield HeaderBar("run", self._machine)
+        yield StatusPane().data_bind(RunScreen.view)
+        with Container(id="run"):
+            with Vertical(id="main"):
+                yield LossPlot(id="loss").data_bind(RunScreen.view, RunScreen.log_scale)
+                yield LogPane(id="log").data_bind(RunScreen.view)
+            with Vertical(id="side"):
+                yield EndingPane(id="ending").data_bind(RunScreen.view)
+                yield MemoryPane(id="memory").data_bind(RunScreen.view)
+                yield VramPlot(id="vram").data_bind(RunScreen.view)
+                yield RamPlot(id="ram").data_bind(RunScreen.view)
+                yield PredictionPane(id="predictions").data_bind(RunScreen.view)
+        yield Footer()
+
+    def on_mount(self) -> None:
+        """Look now and every second."""
+        self.refresh_view()
+        self.set_interval(PERIOD_SECONDS, self.refresh_view)
+
+    def refresh_view(self) -> None:
+        """Read what is new, unless the last reading still goes on."""
+        if not self._looking:
+            self._looking = True
+            self._look()
+
+    @work(thread=True, group="watch")
+    def _look(self) -> None:
+        self.post_message(Watched(look(self._history, self._log_name)))
+
+    def on_watched(self, event: Watched) -> None:
+        """Hand the newest view down."""
+        self._looking = False
+        alive = event.view.snapshot.state.alive
+        changed = self.view is None or self.view.snapshot.state.alive != alive
+        self.set_class(not alive, "-ended")
+        self.view = event.view
+        if changed:
+            self.refresh_bindings()
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Only what makes sense now: a living run can be stopped, an ended one resumed."""
+        state = self.view.snapshot.state if self.view else None
+        if action in ("stop", "kill"):
+            return state is not None and state.alive
+        if action == "resume":
+            return state is not None and not state.alive and state.phase != "finished"
+        return True
+
+    def action_stop(self) -> None:
+        """Ask, then stop with a checkpoint."""
+        self._ask(kill=False)
+
+    def action_kill(self) -> None:
+        """Ask, then kill."""
+        self._ask(kill=True)
+
+    def action_resume(self) -> None:
+        """Ask the app for it."""
+        self.post_message(ResumeRequested(self.run))
+
+    def action_scale(self) -> None:
+        """The other scale."""
+        self.log_scale = not self.log_scale
+
+    def action_other_log(self) -> None:
+        """The next log."""
+        if self.view is None:
+            return
+        names = log_names(int(self.view.snapshot.info.spec["num_gpus"]))
+        self._log_name = names[(names.index(self.view.log_name) + 1) % len(names)]
+        self.refresh_view()
+
+    def _ask(self, *, kill: bool) -> None:
+        if self.view is None:
+            return
+        snapshot = self.view.snapshot
+        saved = snapshot.checkpoint.step if snapshot.checkpoint else None
+        stopping = snapshot.state.phase == "stopping"
+        dialog = StopDialog(self.run.run_id, saved_step=saved, kill=kill or stopping, stopping=stopping)
+        self.app.push_screen(dialog, self._end)
+
+    def _end(self, wish: StopWish | None) -> None:
+        if wish is None:
+            return
+        if not request_stop(self.run, now=wish == "kill"):
+            self.notify("the run has ended already", severity="warning")
+        self.refresh_view()

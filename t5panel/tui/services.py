@@ -1,0 +1,51 @@
+"""What the panel asks of the world, as values that a test can replace."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from t5panel.contract.layout import RunDir
+    from t5panel.plan.machine import Machine
+    from t5panel.session import Prospect
+    from t5panel.wish import Wish
+
+
+def machine_here() -> Machine:
+    """This machine."""
+    from t5panel.preflight.machine import read_machine
+
+    return read_machine()
+
+
+def prospect_here(wish: Wish, machine: Machine) -> Prospect:
+    """What a wish would start here.
+
+    Raises: T5PanelError with every fault.
+    """
+    from t5panel.session import prospect
+
+    return prospect(wish, machine=machine)
+
+
+def start_here(prospect: Prospect) -> RunDir:
+    """Start it.
+
+    Raises: T5PanelError with everything that blocks the start.
+    """
+    from t5panel.session import start
+
+    return start(prospect)
+
+
+@dataclass(frozen=True)
+class Services:
+    """Machine, planning, start and clock (unix seconds)."""
+
+    machine: Callable[[], Machine] = machine_here
+    prospect: Callable[[Wish, Machine], Prospect] = prospect_here
+    start: Callable[[Prospect], RunDir] = start_here
+    clock: Callable[[], float] = time.time

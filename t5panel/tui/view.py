@@ -1,0 +1,55 @@
+"""A run as its screen shows it: the snapshot and the end of one log."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from t5panel.contract.layout import RunDir
+from t5panel.errors import Fault
+from t5panel.monitor.history import History, Snapshot
+from t5panel.monitor.tail import last_lines
+from t5panel.session import user_faults
+
+LOG_LINES = 60
+_NOT_TEXT = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f]")
+
+
+@dataclass(frozen=True)
+class RunView:
+    """Everything the screen of a run shows."""
+
+    snapshot: Snapshot
+    log_name: str
+    log_lines: tuple[str, ...]
+    faults: tuple[Fault, ...]
+    """What the preparation found wrong with the user's data or model."""
+
+
+def log_names(ranks: int) -> tuple[str, ...]:
+    """The logs of a run, in the order in which a key walks through them."""
+    return (*(f"rank {rank}" for rank in range(ranks)), "launcher", "preparation", "supervisor")
+
+
+def look(history: History, log_name: str | None) -> RunView:
+    """The run now; without a chosen log the first that says anything."""
+    snapshot = history.refresh()
+    names = log_names(int(snapshot.info.spec["num_gpus"])) if log_name is None else (log_name,)
+    ends = ((name, last_lines(log_path(snapshot.run, name), LOG_LINES)) for name in names)
+    name, lines = next((end for end in ends if any(end[1])), (names[0], ()))
+    clean = tuple(_NOT_TEXT.sub("", line.expandtabs(4)) for line in lines)
+    return RunView(snapshot, name, clean, user_faults(snapshot.run))
+
+
+def log_path(run: RunDir, name: str) -> Path:
+    """The file of a log."""
+    kind, _, number = name.partition(" ")
+    match kind:
+        case "rank":
+            return run.rank_log(int(number))
+        case "preparation":
+            return run.prepare_log
+        case "supervisor":
+            return run.supervisor_log
+    return run.launcher_log

@@ -1,0 +1,30 @@
+"""The exact command, as it will run."""
+
+from __future__ import annotations
+
+from textual.app import ComposeResult
+from textual.containers import VerticalScroll
+from textual.content import Content
+from textual.reactive import reactive
+from textual.widgets import Static
+
+from t5panel.launch.commands import Command
+
+
+class CommandPane(VerticalScroll, can_focus=False):
+    """Shows the launch line; its environment comes with the copy."""
+
+    command: reactive[Command | None] = reactive(None)
+
+    def __init__(self) -> None:
+        super().__init__(classes="section")
+        self.border_title = "Command"
+
+    def compose(self) -> ComposeResult:
+        """One text."""
+        yield Static()
+
+    def watch_command(self, command: Command | None) -> None:
+        """Show it."""
+        self.query_one(Static).update(Content(command.short if command else ""))
+        self.border_title = f"Command · y copies it with its {len(command.env)} variables" if command else "Command"

@@ -1,0 +1,176 @@
+"""The settings of a run as a form made from RunSpec's fields."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Container, Vertical, VerticalScroll
+from textual.content import Content
+from textual.events import DescendantFocus
+from textual.message import Message
+from textual.reactive import reactive
+from textual.widgets import Input, Label, Static
+
+from t5panel.tui.fields import FormField
+from t5panel.tui.widgets.cycle import Cycle
+
+RESTING_HELP = "e edits · a shows every setting"
+
+WALK = (
+    Binding("up", "app.focus_previous", "previous", show=False),
+    Binding("down", "app.focus_next", "next field", key_display="↑↓", tooltip="Move between the settings"),
+)
+"""On the editors themselves: an Input has scrolling on these keys."""
+
+
+@dataclass(frozen=True)
+class FormState:
+    """What the form shows: a text per key, the keys edited here, faults by key, keys without effect now."""
+
+    texts: Mapping[str, str] = field(default_factory=dict)
+    edited: frozenset[str] = frozenset()
+    faults: Mapping[str, str] = field(default_factory=dict)
+    hidden: frozenset[str] = frozenset()
+    replace_all: bool = False
+    """Whether texts that were being typed are given up: another preset was chosen."""
+
+
+class ValueInput(Input):
+    """A text that ends with enter, and lets the arrow keys walk on."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        *WALK,
+        Binding("enter", "screen.leave_form", "done", tooltip="Back to the methods; enter there starts"),
+    ]
+
+
+class FieldRow(Container):
+    """One setting: its name, its value, and what is wrong with it."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [*WALK]
+
+    class Edited(Message):
+        """The user typed or chose a value."""
+
+        def __init__(self, field: FormField, text: str) -> None:
+            super().__init__()
+            self.field, self.text = field, text
+
+    def __init__(self, field: FormField) -> None:
+        super().__init__()
+        self.field = field
+
+    def compose(self) -> ComposeResult:
+        """Name, editor and a line for a fault."""
+        yield Label(self.field.label, classes="name")
+        if self.field.choices:
+            yield Cycle(self.field.choices)
+        else:
+            yield ValueInput(compact=True, placeholder="" if not self.field.optional else "—")
+        yield Label(classes="fault")
+
+    def show(self, state: FormState) -> None:
+        """Take over value and fault; a text being typed stays."""
+        key = self.field.key
+        fault = state.faults.get(key)
+        self.display = key not in state.hidden
+        self.set_class(key in state.edited, "-edited")
+        self.set_class(fault is not None, "-faulty")
+        self.query_one(".fault", Label).update(Content(f"✗ {fault}" if fault else ""))
+        if state.replace_all or not (self.has_focus_within or fault):
+            self._set_text(state.texts.get(key, ""))
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        """Typed."""
+        event.stop()
+        self.post_message(self.Edited(self.field, event.value))
+
+    def on_descendant_blur(self) -> None:
+        """Show a long text from its beginning again."""
+        for editor in self.query(Input):
+            editor.cursor_position = 0
+
+    def on_cycle_changed(self, event: Cycle.Changed) -> None:
+        """Chosen."""
+        event.stop()
+        self.post_message(self.Edited(self.field, event.value))
+
+    def _set_text(self, text: str) -> None:
+        if self.field.choices:
+            self.query_one(Cycle).value = text
+            return
+        editor = self.query_one(Input)
+        if editor.value != text:
+            with self.prevent(Input.Changed):
+                editor.value = text
+            editor.cursor_position = 0 if not editor.has_focus else editor.cursor_position
+
+
+class FormPane(Vertical):
+    """Edits a draft: main settings first, all of them on demand, help for the focused one below."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "screen.leave_form", "back", show=False, tooltip="Back to the methods; enter there starts"),
+    ]
+
+    state: reactive[FormState] = reactive(FormState())
+
+    def __init__(self, fields: tuple[FormField, ...]) -> None:
+        super().__init__(classes="section")
+        self._main = tuple(field for field in fields if field.is_main)
+        self._rest = tuple(field for field in fields if not field.is_main)
+        self.border_title = "Settings"
+
+    def compose(self) -> ComposeResult:
+        """Main settings; the rest is mounted when asked for."""
+        with VerticalScroll(can_focus=False):
+            for field in self._main:
+                yield FieldRow(field)
+        yield Static(RESTING_HELP, id="help")
+
+    def watch_state(self, state: FormState) -> None:
+        """Show it in every row."""
+        for row in self._rows():
+            row.show(state)
+
+    def focus_first(self) -> None:
+        """Begin editing."""
+        row = next(row for row in self._rows() if row.display)
+        row.query(Input).first().focus()
+
+    def rest(self) -> None:
+        """Nothing is edited."""
+        self.query_one("#help", Static).update(RESTING_HELP)
+
+    async def toggle_all(self) -> bool:
+        """Show all settings, or the main ones; True when all are shown."""
+        rest = self.query(".rest")
+        if rest:
+            await rest.remove()
+            return False
+        rows = [FieldRow(field) for field in self._rest]
+        await self.query_one(VerticalScroll).mount_all(
+            [Label("all other settings", classes="rest heading"), *(_marked(row) for row in rows)]
+        )
+        for row in rows:
+            row.show(self.state)
+        rows[0].scroll_visible(top=True)
+        return True
+
+    def on_descendant_focus(self, event: DescendantFocus) -> None:
+        """Explain the focused setting."""
+        row = next((node for node in event.widget.ancestors if isinstance(node, FieldRow)), None)
+        if row is not None:
+            self.query_one("#help", Static).update(Content.assemble((row.field.key, "$accent"), "  ", row.field.help))
+
+    def _rows(self) -> Iterator[FieldRow]:
+        return iter(self.query(FieldRow).results(FieldRow))
+
+
+def _marked(row: FieldRow) -> FieldRow:
+    row.add_class("rest")
+    return row

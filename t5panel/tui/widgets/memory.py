@@ -1,0 +1,75 @@
+"""What a run holds right now: a row per card, a row per rank, the host against its limit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from textual.content import Content
+from textual.reactive import reactive
+from textual.widget import Widget
+
+from t5panel.contract.records import Card, Sample
+from t5panel.plan.machine import GIB
+from t5panel.render import mib
+from t5panel.tui.view import RunView
+from t5panel.tui.widgets.bars import bar
+
+Part = str | tuple[str, str]
+NAME_CELLS = 7
+TEXT_CELLS = 17
+CARD_CELLS = 22
+
+
+class MemoryPane(Widget):
+    """Bars of the newest reading."""
+
+    view: reactive[RunView | None] = reactive(None, layout=True)
+
+    def on_mount(self) -> None:
+        """Name it."""
+        self.border_title = "Memory now"
+
+    def render(self) -> Content:
+        """As wide as there is room."""
+        sample = self.view.snapshot.sample if self.view else None
+        if sample is None:
+            return Content("no reading yet").stylize("$quiet")
+        return Content.assemble(*memory_parts(sample, self.size.width)).rstrip()
+
+
+def memory_parts(sample: Sample, width: int) -> Iterator[Part]:
+    """One line per card and rank, then the host."""
+    for card in sample.cards:
+        yield from _line(f"card {card.index}", card.used, card.total, width - CARD_CELLS, str(card.index))
+        yield (f"  {_vitals(card)}\n", "$quiet")
+    for rank in sample.ranks:
+        text = f"{mib(rank.rss):>10}"
+        yield from _bar(f"rank {rank.rank}", rank.rss / sample.ram_limit, width, str(rank.rank))
+        yield f" {text}\n"
+    yield from _line("host", sample.ram_used, sample.ram_limit, width, "6" if _scarce(sample) else "axis")
+    yield ("\n", "")
+    if _scarce(sample):
+        yield ("! host RAM is nearly full\n", "$error")
+
+
+def _scarce(sample: Sample) -> bool:
+    return sample.ram_used > 0.92 * sample.ram_limit
+
+
+def _line(name: str, used: int, total: int, width: int, series: str) -> Iterator[Part]:
+    yield from _bar(name, used / total, width, series)
+    yield f" {used / GIB:>5.1f}/{total / GIB:.1f} GiB"
+
+
+def _bar(name: str, share: float, width: int, series: str) -> Iterator[Part]:
+    full, empty = bar(share, max(6, width - NAME_CELLS - TEXT_CELLS))
+    style = f"$series-{int(series) % 7}" if series.isdigit() else "$primary"
+    yield from (f"{name:<{NAME_CELLS}}", (full, style), (empty, "$rule"))
+
+
+def _vitals(card: Card) -> str:
+    """Utilisation, power, temperature; a dash where NVML does not say."""
+    utilization = "  —" if card.utilization is None else f"{card.utilization:3d}"
+    power = "  —" if card.power is None else f"{card.power:3.0f}"
+    temperature = " —" if card.temperature is None else f"{card.temperature:2d}"
+    return f"{utilization} % {power} W {temperature} °C"

@@ -1,0 +1,121 @@
+"""The plan beside the form: effective batch, memory, verdict, findings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from textual.app import ComposeResult
+from textual.containers import VerticalScroll
+from textual.content import Content
+from textual.reactive import reactive
+from textual.widgets import Static
+
+from t5panel.errors import Fault
+from t5panel.plan.machine import GIB
+from t5panel.plan.memory import CardMemory
+from t5panel.plan.planning import Plan, Severity
+from t5panel.render import SEVERITY_MARK, gib
+from t5panel.tui.widgets.bars import bar
+
+Part = str | tuple[str, str]
+BAR_CELLS = 8
+FINDING_STYLES = {"info": "$quiet", "warning": "$warning", "error": "$error"}
+VERDICTS = {"fits": ("FITS", "$success"), "tight": ("TIGHT", "$warning"), "no": ("DOES NOT FIT", "$error")}
+
+
+class PlanPane(VerticalScroll, can_focus=False):
+    """Shows what would happen; with faults, what must be set right first."""
+
+    formula: reactive[str] = reactive("")
+    plan: reactive[Plan | None] = reactive(None)
+    faults: reactive[tuple[Fault, ...]] = reactive(())
+    pending: reactive[bool] = reactive(default=False)
+
+    def __init__(self) -> None:
+        super().__init__(classes="section")
+        self.border_title = "Plan"
+
+    def compose(self) -> ComposeResult:
+        """One text."""
+        yield Static()
+
+    def watch_pending(self, pending: bool) -> None:
+        """Say that the plan is being made anew."""
+        self.border_title = "Plan · checking…" if pending else "Plan"
+
+    def watch_formula(self) -> None:
+        """Show it."""
+        self._show()
+
+    def watch_plan(self) -> None:
+        """Show it."""
+        self._show()
+
+    def watch_faults(self) -> None:
+        """Show them."""
+        self._show()
+
+    def _show(self) -> None:
+        self.query_one(Static).update(Content.assemble(*plan_parts(self.formula, self.plan, self.faults)))
+
+
+def plan_parts(formula: str, plan: Plan | None, faults: tuple[Fault, ...]) -> Iterator[Part]:
+    """The plan as styled text."""
+    if faults:
+        yield ("Set this right first\n", "bold $error")
+        for fault in faults:
+            yield from (
+                ("✗ ", "$error"),
+                f"{fault.where.rpartition(': ')[2].removeprefix('train.')}\n",
+                f"  {fault.message}\n",
+            )
+        return
+    yield from ((formula, "bold $accent"), " rows a step\n" if formula else "")
+    if plan is None:
+        yield ("looking at model, data and memory…", "$quiet")
+        return
+    ranks = "cards" if plan.spec.device == "cuda" else "ranks"
+    yield (f"batch × accumulation × {ranks}\n", "$quiet")
+    yield from _finding_parts(plan, "error")
+    yield from _verdict_parts(plan)
+    yield from _memory_parts(plan)
+    yield from _finding_parts(plan, "warning", "info")
+
+
+def _memory_parts(plan: Plan) -> Iterator[Part]:
+    if plan.cards:
+        yield ("VRAM estimate, states only\n", "$quiet")
+    for card in plan.cards:
+        yield from _bar_parts(f"card {card.index}", card.states + card.context, card.capacity)
+    if plan.ram:
+        yield from _bar_parts("host", plan.ram.total, plan.ram.capacity)
+        yield (f"  {plan.spec.num_gpus} ranks × {gib(plan.ram.per_rank)}\n", "$quiet")
+    if plan.cards:
+        yield (f"each card: {_state_text(plan.cards[0])}\n", "$quiet")
+
+
+def _bar_parts(name: str, used: int, capacity: int) -> Iterator[Part]:
+    full, empty = bar(used / capacity, BAR_CELLS)
+    style = "$error" if used > capacity else "$primary"
+    yield from (f"{name:<7}", (full, style), (empty, "$rule"), f" {used / GIB:.1f}/{capacity / GIB:.1f} GiB\n")
+
+
+def _state_text(card: CardMemory) -> str:
+    parts = ("weights", "gradients", "optimizer", "buckets", "context")
+    return ", ".join(f"{name} {getattr(card, name) / GIB:.1f}" for name in parts) + " GiB"
+
+
+def _verdict_parts(plan: Plan) -> Iterator[Part]:
+    if not plan.cards and plan.ram is None:
+        return
+    word, style = VERDICTS[plan.verdict]
+    yield from (
+        (f" {word} ", f"bold reverse {style}"),
+        " estimate, states only\n" if plan.cards else " host RAM, estimate\n",
+    )
+
+
+def _finding_parts(plan: Plan, *severities: Severity) -> Iterator[Part]:
+    for found in (found for severity in severities for found in plan.findings if found.severity == severity):
+        yield from ((f"{SEVERITY_MARK[found.severity]} ", FINDING_STYLES[found.severity]), f"{found.message}\n")
+        yield (f"  {found.hint}\n" if found.hint else "", "$quiet")

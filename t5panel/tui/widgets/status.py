@@ -1,0 +1,100 @@
+"""The head of a run: its state, its progress and its figures on three lines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from textual.content import Content
+from textual.reactive import reactive
+from textual.widgets import Static
+
+from t5panel.contract.records import Phase, RunInfo
+from t5panel.monitor.history import Snapshot
+from t5panel.render import duration, loss_text
+from t5panel.tui.view import RunView
+from t5panel.tui.widgets.bars import rail
+
+Part = str | tuple[str, str]
+PROGRESS_CELLS = 16
+PHASES: dict[Phase, tuple[str, str]] = {
+    "starting": ("◌", "$accent"),
+    "running": ("●", "$success"),
+    "evaluating": ("●", "$success"),
+    "saving": ("●", "$success"),
+    "stopping": ("◌", "$warning"),
+    "paused": ("‖", "$warning"),
+    "finished": ("✓", "$success"),
+    "failed": ("✗", "$error"),
+    "stopped": ("■", "$warning"),
+}
+"""Sign and colour of each phase."""
+
+
+class StatusPane(Static):
+    """Shows where a run stands."""
+
+    view: reactive[RunView | None] = reactive(None)
+
+    def watch_view(self, view: RunView | None) -> None:
+        """Show it."""
+        if view is not None:
+            self.update(Content.assemble(*status_parts(view.snapshot)))
+
+
+def status_parts(snapshot: Snapshot) -> Iterator[Part]:
+    """Three lines: which run in which state; how far and how fast; what it says."""
+    info, state = snapshot.info, snapshot.state
+    sign, style = PHASES[state.phase]
+    yield from ((f"{sign} {state.phase}", f"bold {style}"), "  ", (snapshot.run.run_id, "bold"))
+    yield (f"  {formula_of(info)}", "$accent")
+    if info.rehearsal:
+        yield from ("  ", (" REHEARSAL on the CPU ", "reverse $warning"))
+    yield "\n"
+    yield from _figures(snapshot)
+    yield ("\n" + _last_line(snapshot), "$error" if state.phase == "failed" else "$quiet")
+
+
+def formula_of(info: RunInfo) -> str:
+    """The effective batch of a run that was started."""
+    train = info.spec["train"]
+    ranks, batch = info.spec["num_gpus"], info.plan["effective_batch"]
+    return f"{train['per_device_train_batch_size']} × {train['gradient_accumulation_steps']} × {ranks} = {batch}"
+
+
+def _figures(snapshot: Snapshot) -> Iterator[Part]:
+    last, total = snapshot.last, snapshot.max_steps
+    if last is None or total is None:
+        yield from _preparation(snapshot)
+        return
+    yield from _progress(last.step / total)
+    yield from ("  step ", (f"{last.step:,}/{total:,}", "bold"), "  loss ", (loss_text(last.loss), "bold"))
+    yield from ("  lr ", (f"{last.learning_rate:.1e}", "bold"))
+    if snapshot.samples_per_second:
+        yield ("  " + f"{snapshot.samples_per_second:.1f}", "bold")
+        yield " samples/s"
+
+
+def _last_line(snapshot: Snapshot) -> str:
+    """While steps come in, what is left and what is safe; else what the state says."""
+    if snapshot.state.phase != "running" or snapshot.last is None:
+        return snapshot.state.message
+    words = [f"{duration(snapshot.seconds_left)} left"] if snapshot.seconds_left else []
+    words.append(f"checkpoint of step {snapshot.checkpoint.step:,}" if snapshot.checkpoint else "no checkpoint yet")
+    if snapshot.evaluations:
+        done = snapshot.evaluations[-1]
+        words.append(f"evaluated at step {done.step:,}" + (f": chrF {done.chrf:.1f}" if done.chrf is not None else ""))
+    return " · ".join(words)
+
+
+def _preparation(snapshot: Snapshot) -> Iterator[Part]:
+    progress = snapshot.state.state.progress if snapshot.state.state else None
+    if progress is None or not progress.total:
+        yield ("no step yet", "$quiet")
+        return
+    yield from _progress(progress.done / progress.total)
+    yield f"  {progress.what} {progress.done:,}/{progress.total:,}"
+
+
+def _progress(share: float) -> Iterator[Part]:
+    full, empty = rail(share, PROGRESS_CELLS)
+    yield from ((full, "$success"), (empty, "$rule"))

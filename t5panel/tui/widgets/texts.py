@@ -1,0 +1,95 @@
+"""The texts of a run: the end of a log, how it ended, what it answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from textual.app import ComposeResult
+from textual.containers import VerticalScroll
+from textual.content import Content
+from textual.reactive import reactive
+from textual.widgets import Static
+
+from t5panel.monitor.history import Snapshot
+from t5panel.render import fault_lines, result_lines
+from t5panel.tui.view import RunView
+
+Part = str | tuple[str, str]
+
+
+class TextPane(VerticalScroll, can_focus=False):
+    """A titled text about a run; each kind says what it shows."""
+
+    view: reactive[RunView | None] = reactive(None)
+
+    def compose(self) -> ComposeResult:
+        """One text."""
+        yield Static()
+
+    def say(self, content: Content) -> None:
+        """Show this text."""
+        self.query_one(Static).update(content)
+
+
+class LogPane(TextPane):
+    """The end of one log."""
+
+    def watch_view(self, view: RunView | None) -> None:
+        """Show the newest lines."""
+        if view is None:
+            return
+        self.border_title = f"Log of {view.log_name}"
+        self.say(Content("\n".join(view.log_lines)) if view.log_lines else Content("empty so far").stylize("$quiet"))
+        self.scroll_end(animate=False)
+
+
+class EndingPane(TextPane):
+    """What a run came to; hidden while it lives."""
+
+    def watch_view(self, view: RunView | None) -> None:
+        """Show the summary, or what went wrong."""
+        self.display = view is not None and not view.snapshot.state.alive
+        self.border_title = "Result"
+        if view is not None and self.display:
+            self.say(Content.assemble(*ending_parts(view)).rstrip())
+
+
+class PredictionPane(TextPane):
+    """Answers of the last evaluation to held-out prompts."""
+
+    def watch_view(self, view: RunView | None) -> None:
+        """Show them; nothing before the first evaluation."""
+        self.border_title = "Predictions"
+        if view is not None:
+            self.say(Content.assemble(*prediction_parts(view.snapshot)).rstrip())
+
+
+def ending_parts(view: RunView) -> Iterator[Part]:
+    """How a run ended, and the next thing to do."""
+    snapshot = view.snapshot
+    for line in result_lines(snapshot):
+        name, value = line[:15], line[15:]
+        yield from ((name, "$quiet"), f"{value}\n")
+    for line in fault_lines(view.faults):
+        yield (f"{line}\n", "$error")
+    if snapshot.state.phase == "finished":
+        return
+    if snapshot.checkpoint is not None:
+        yield from (("r", "bold $accent"), f" resumes from step {snapshot.checkpoint.step:,}\n")
+    else:
+        yield from (("r", "bold $accent"), " starts it again: it has no checkpoint\n")
+
+
+def prediction_parts(snapshot: Snapshot) -> Iterator[Part]:
+    """Prompt, answer and reference of each row, short."""
+    evaluations = snapshot.evaluations
+    if not evaluations or not evaluations[-1].samples:
+        yield ("none yet: they come with an evaluation", "$quiet")
+        return
+    for row in evaluations[-1].samples:
+        yield from ((_short(row.prompt) + "\n", "$quiet"), ("→ ", "$accent"), _short(row.prediction) + "\n")
+        yield from (("= ", "$success"), (_short(row.reference) + "\n", "$quiet"))
+
+
+def _short(text: str) -> str:
+    return " ".join(text.split())
