@@ -189,13 +189,17 @@ def with_value(document: Document, dotted_key: str, value: Any) -> Document:  # 
 
     Raises: UsageError when the key leads through something that is no mapping.
     """
-    head, _, rest = dotted_key.partition(".")
-    if not rest:
-        return {**document, head: value}
-    inner = document.get(head)
-    if inner is not None and not isinstance(inner, dict):
-        raise UsageError.of(dotted_key, f"{head!r} is a single value and has no part {rest!r}")
-    return {**document, head: with_value(inner or {}, rest, value)}
+    *path, last = dotted_key.split(".")
+    copied: Document = {**document}
+    inner = copied
+    for part in path:
+        below = inner.get(part)
+        if below is not None and not isinstance(below, dict):
+            raise UsageError.of(dotted_key, f"{part!r} is a single value and has no parts")
+        inner[part] = {**(below or {})}
+        inner = inner[part]
+    inner[last] = value
+    return copied
 
 
 def flat_keys(model: type[BaseModel] = RunSpec, prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
@@ -230,7 +234,7 @@ def _parse_yaml(text: str, where: str) -> Any:  # noqa: ANN401
         return yaml.load(text, _Loader)  # noqa: S506 - a safe loader
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
-        at = f"{where}, line {mark.line + 1}" if mark else where
+        at = f"{where}, line {mark.line + 1}" if mark and "\n" in text.strip() else where
         raise UsageError.of(at, f"is not YAML: {getattr(error, 'problem', None) or error}") from error
 
 

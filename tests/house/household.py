@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
+from click.testing import CliRunner, Result
 
+from t5panel.cli import main
 from t5panel.contract.layout import RunDir
 from t5panel.contract.records import CommandInfo, RunInfo, State
 from t5panel.monitor.runs import RunState, read_state
@@ -41,6 +43,14 @@ class House:
             cwd=self.home,
             check=False,
         )
+
+    def click(self, *words: str) -> Result:
+        """The same command within this process: quicker, where a process of its own adds nothing."""
+        return CliRunner().invoke(main, words)
+
+    def is_untouched(self) -> bool:
+        """True while no command has written anything to the user's home."""
+        return not any((self.home / kind).exists() for kind in ("state", "cache", "config"))
 
     def fake_run(self, ending: str, *behaviours: str, prepare: tuple[str, ...] = ("true",), name: str = "") -> RunDir:
         """A run directory whose launcher is a fake; nothing is started yet."""
