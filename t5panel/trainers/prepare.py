@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from t5panel.contract.spec import RunSpec
 from t5panel.errors import Fault, PreflightError
 from t5panel.trainers.docstrings import docstring_pairs
 from t5panel.trainers.guard import read_spec
-from t5panel.trainers.source import Source, find_source, open_rows
+from t5panel.trainers.source import Source, find_source, first_bad_line, open_rows
 from t5panel.trainers.store import FORMAT, StoreWriter
 from t5panel.trainers.text import Tokenizer, encode, load_tokenizer
 
@@ -119,8 +120,17 @@ def _batches(source: Source | None, arrow: Path, key: str) -> tuple[int, Iterato
     try:
         rows = open_rows(source, arrow)
     except DatasetGenerationError as error:
-        raise PreflightError.of(key, f"cannot be read to its end: {error.__cause__ or error}") from error
-    return len(rows), ((batch[source.prompt], batch[source.response]) for batch in rows.iter(BATCH_ROWS))
+        problem = first_bad_line(source) or f"cannot be read to its end: {error.__cause__ or error}"
+        raise PreflightError.of(key, problem) from error
+    return len(rows), _text_batches(rows, source, key)
+
+
+def _text_batches(rows: Any, source: Source, key: str) -> Iterator[tuple[list[Any], list[Any]]]:  # noqa: ANN401
+    for batch in rows.iter(BATCH_ROWS):
+        prompts, responses = batch[source.prompt], batch[source.response]
+        if not all(value is None or type(value) is str for value in chain(prompts, responses)):
+            raise PreflightError.of(key, first_bad_line(source) or "holds values that are no text")
+        yield prompts, responses
 
 
 def _fingerprint(spec: RunSpec, tokenizer: Tokenizer, path: str, source: Source | None) -> str:

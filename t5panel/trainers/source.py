@@ -73,11 +73,36 @@ def open_rows(source: Source, cache: Path) -> Any:  # noqa: ANN401 - datasets is
     import datasets
 
     datasets.disable_progress_bars()
+    text = datasets.Features({name: datasets.Value("string") for name in (source.prompt, source.response)})
     # pandas would turn a column of digits into numbers and the word NA into nothing.
-    as_text = {"dtype": str, "keep_default_na": False} if source.format == "csv" else {}
+    as_text = {"features": text, "keep_default_na": False} if source.format == "csv" else {}
     files = [str(file) for file in source.files]
     rows = datasets.load_dataset(source.format, data_files=files, split="train", cache_dir=str(cache), **as_text)
     return rows.select_columns([source.prompt, source.response])
+
+
+def first_bad_line(source: Source) -> str | None:
+    """The first line of JSON files without text in a column, and what is wrong there; None without one. Reads all."""
+    if source.format != "json":
+        return None
+    for file in source.files:
+        with file.open("rb") as lines:
+            for number, line in enumerate(lines, 1):
+                if line.strip() and (problem := _line_problem(line, (source.prompt, source.response))):
+                    return f"{file}, line {number} {problem}"
+    return None
+
+
+def _line_problem(line: bytes, columns: tuple[str, str]) -> str | None:
+    try:
+        row = json.loads(line)
+        json.dumps(row, ensure_ascii=False).encode()  # half a character can be read, not written
+    except ValueError as error:
+        return f"is no JSON ({error})"
+    if not isinstance(row, dict):
+        return "is no object"
+    kinds = {name: type(row[name]).__name__ for name in columns if not isinstance(row.get(name), str | None)}
+    return "; ".join(f"column {name!r} is {kind}, text is needed" for name, kind in kinds.items()) or None
 
 
 def _find_files(path: Path, key: str) -> tuple[list[Path], Format] | Fault:
