@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 import msgspec
 from click.testing import CliRunner, Result
@@ -20,6 +21,7 @@ from t5panel.monitor.runs import RunState, read_state
 from t5panel.presets import load_preset
 from t5panel.session import spawn_supervisor
 
+NO_SETTINGS: Mapping[str, object] = MappingProxyType({})
 ROOT = Path(__file__).parent.parent.parent
 
 
@@ -52,12 +54,24 @@ class House:
         """True while no command has written anything to the user's home."""
         return not any((self.home / kind).exists() for kind in ("state", "cache", "config"))
 
-    def fake_run(self, ending: str, *behaviours: str, prepare: tuple[str, ...] = ("true",), name: str = "") -> RunDir:
+    def run_path(self, name: str = "") -> Path:
+        """Where the next fake run will be."""
+        return self.home / "state" / "t5panel" / "runs" / (name or f"fake-{len(self.runs)}")
+
+    def fake_run(
+        self,
+        ending: str,
+        *behaviours: str,
+        prepare: tuple[str, ...] = ("true",),
+        name: str = "",
+        settings: Mapping[str, object] = NO_SETTINGS,
+    ) -> RunDir:
         """A run directory whose launcher is a fake; nothing is started yet."""
-        run = RunDir(self.home / "state" / "t5panel" / "runs" / (name or f"fake-{len(self.runs)}"))
+        run = RunDir(self.run_path(name))
         for folder in (run.logs, run.ranks, run.checkpoints, run.cache, run.config):
             folder.mkdir(parents=True)
-        spec = load_preset("manual", {"num_gpus": max(1, len(behaviours)), "device": "cpu", "train.max_steps": 9}).spec
+        always = {"num_gpus": max(1, len(behaviours)), "device": "cpu", "model.name_or_path": "builtin:tiny"}
+        spec = load_preset("manual", always, settings).spec
         env = {"T5PANEL_RUN_ID": run.run_id, "T5PANEL_RUN_DIR": str(run.path), "PYTHONPATH": str(ROOT)}
         launcher = (sys.executable, "-m", "tests.house.fake_launcher", str(run.path), ending, *behaviours)
         info = RunInfo(

@@ -222,9 +222,11 @@ def write_tokenizer(folder: Path) -> None:
     """A T5 tokenizer of six words and three special tokens, as save_pretrained writes it."""
     from tokenizers import Tokenizer
     from tokenizers.models import Unigram
+    from tokenizers.processors import TemplateProcessing
     from transformers import PreTrainedTokenizerFast
 
     words = ["<pad>", "</s>", "<unk>", "\N{LOWER ONE EIGHTH BLOCK}", "a", "b", "c", "d", "e"]
     model = Tokenizer(Unigram([(word, -1.0) for word in words], unk_id=2))
+    model.post_processor = TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
     special = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
     PreTrainedTokenizerFast(tokenizer_object=model, **special).save_pretrained(folder)
