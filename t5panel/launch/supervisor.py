@@ -267,8 +267,8 @@ class Supervisor:
         return Outcome("stopped", EXIT_STOPPED, f"{words[ending]} {how}")
 
     def _failure_message(self, code: int) -> str:
-        logs = [self.run.rank_log(rank.rank) for rank in self._ranks]
-        last = _last_error((*logs, self.run.launcher_log))
+        # All rank logs, not those of registered ranks: a rank may fail on its first line.
+        last = _last_error((*sorted(self.run.logs.glob("rank-*.log")), self.run.launcher_log))
         return f"the ranks ended without a result (the launcher {_how_it_ended(code)}): {last}"
 
     def _set_phase(self, phase: Phase, message: str) -> None:

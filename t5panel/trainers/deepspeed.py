@@ -71,6 +71,8 @@ def train(me: Rank) -> None:
     def evaluation() -> Evaluation:
         return job.evaluator.evaluate(engine, model, step, nullcontext())
 
+    # Without an optimizer wrapper of its own (ZeRO-0 in fp32) the engine clips but does not tell the norm.
+    norm_is_ours = spec.zero_stage == 0 and not spec.train.bf16
     job.start(parameter_count(model))
     for step, batches in job.accumulations():
         rate = learning_rate(optimizer)
@@ -78,12 +80,22 @@ def train(me: Rank) -> None:
             loss = summed_loss(engine, to_device(batch, ranks.device))
             job.reporter.meter.add_loss(loss)
             engine.backward(loss * job.loss_scale, scale_wrt_gas=False)
+            grad_norm = plain_grad_norm(engine) if norm_is_ours else None
             engine.step()
         schedule.step()
         job.count()
-        grad_norm = engine.get_global_grad_norm()
+        if not norm_is_ours:
+            grad_norm = engine.get_global_grad_norm()
         job.after_step(step, learning_rate=rate, grad_norm=grad_norm, evaluation=evaluation, write=write)
     job.finish()
+
+
+def plain_grad_norm(engine: Any) -> torch.Tensor | None:  # noqa: ANN401 - DeepSpeed is untyped
+    """Norm of the averaged gradients before clipping, at the last micro-batch of a step; None at the others."""
+    if not engine.is_gradient_accumulation_boundary():
+        return None
+    gradients = [parameter.grad for parameter in engine.module.parameters() if parameter.grad is not None]
+    return torch.nn.utils.get_total_norm(gradients)
 
 
 if __name__ == "__main__":

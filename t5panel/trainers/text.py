@@ -32,10 +32,16 @@ def load_tokenizer(model: ModelSpec) -> Tokenizer:
         from transformers import ByT5Tokenizer
 
         return ByT5Tokenizer()
-    from transformers import AutoTokenizer
+    from transformers import AutoTokenizer, T5Tokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(source)
+        try:
+            return AutoTokenizer.from_pretrained(source)
+        except ValueError:
+            if not Path(source).is_dir():
+                raise
+            # A UMT5 or MT5 folder with nothing but its spiece.model: the auto class does not know that it is T5's kind.
+            return T5Tokenizer.from_pretrained(source)
     except (OSError, ValueError, ImportError) as error:
         raise PreflightError.of(
             "model.tokenizer", f"no tokenizer from {source!r}: {first_line(error)}", where_from(source)

@@ -63,6 +63,8 @@ class T5Trainer(Seq2SeqTrainer):  # type: ignore[misc]
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:  # noqa: ANN401
         """Evaluate as all methods do."""
         self.job.evaluate(self.state.global_step, self._evaluation)
+        # Lowers the flag that asked for it; still up, it would ask again at the end of the epoch.
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, {})
         return {}
 
     def _evaluation(self) -> Evaluation:

@@ -1,0 +1,88 @@
+"""Each method learns what can be learnt, and nothing that cannot: an answer that leaks into the input would show."""
+
+from __future__ import annotations
+
+import math
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+
+from t5panel.contract.layout import RunDir
+from tests.trainers.runs import finished_run, last_evaluation, reversed_words, write_pairs
+
+LETTERS, LENGTH = "wxyz", 8
+ENTROPY_FLOOR = LENGTH * math.log(len(LETTERS)) / (LENGTH + 1)
+"""Least mean loss per target token on random answers: log 4 for each letter, 0 for the end token."""
+UNSEEN_WORDS = 120
+SETTINGS: dict[str, Any] = {
+    "train.max_steps": 450,
+    "train.per_device_train_batch_size": 32,
+    "train.gradient_accumulation_steps": 1,
+    "train.logging_steps": 50,
+    "data.max_eval_samples": 240,
+}
+
+
+@pytest.fixture(scope="module")
+def words() -> list[str]:
+    """Different words; the first ones are never trained on."""
+    return reversed_words(6000, seed=3)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory, words: list[str]) -> tuple[Path, Path]:
+    """Training rows: words to reverse and, a quarter, answers that nothing predicts; held out: only such answers."""
+    folder = tmp_path_factory.mktemp("learning")
+    learnable = [(word, word[::-1]) for word in words[UNSEEN_WORDS:]]
+    chance = _unpredictable(2240, seed=4)
+    mixed = learnable + chance[:2000]
+    random.Random(5).shuffle(mixed)
+    return write_pairs(folder / "train.jsonl", mixed), write_pairs(folder / "held_out.jsonl", chance[2000:])
+
+
+@pytest.fixture(scope="module", params=["manual", "trainer", "deepspeed"])
+def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, data: tuple[Path, Path]) -> RunDir:
+    """A finished run of each method."""
+    train, held_out = data
+    settings = {**SETTINGS, "data.validation": str(held_out)}
+    return finished_run(tmp_path_factory.mktemp("learned") / request.param, request.param, train, settings)
+
+
+def test_held_out_loss_of_unpredictable_answers_stays_at_its_entropy_floor(run: RunDir) -> None:
+    loss = last_evaluation(run).eval_loss
+
+    assert loss is not None
+    assert ENTROPY_FLOOR * 0.99 <= loss <= ENTROPY_FLOOR * 1.25
+
+
+def test_unseen_words_are_reversed_by_the_checkpoint_as_transformers_loads_it(run: RunDir, words: list[str]) -> None:
+    checkpoint = run.checkpoints / "checkpoint-450"
+    model = AutoModelForSeq2SeqLM.from_pretrained(checkpoint)
+    tokenizer = AutoTokenizer.from_pretrained(checkpoint)
+    unseen = words[:UNSEEN_WORDS]
+
+    batch = tokenizer(unseen, return_tensors="pt", padding=True)
+    with torch.no_grad():
+        answers = tokenizer.batch_decode(model.generate(**batch, max_new_tokens=10), skip_special_tokens=True)
+
+    right = sum(answer == word[::-1] for answer, word in zip(answers, unseen, strict=True))
+    assert right / len(unseen) >= 0.95
+
+
+def test_sample_predictions_and_corpus_scores_are_recorded(run: RunDir) -> None:
+    evaluation = last_evaluation(run)
+
+    assert len(evaluation.samples) == 4
+    assert all(set(sample.reference) <= set(LETTERS) and sample.prediction for sample in evaluation.samples)
+    assert evaluation.chrf is not None
+    assert evaluation.bleu is not None
+    assert len(run.predictions.read_text().splitlines()) == 4
+
+
+def _unpredictable(count: int, *, seed: int) -> list[tuple[str, str]]:
+    generator = random.Random(seed)
+    return [(f"guess {number}", "".join(generator.choice(LETTERS) for _ in range(LENGTH))) for number in range(count)]

@@ -1,0 +1,106 @@
+"""Every method must train like a loop that one can check by eye: one process, no launcher, no accumulation."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+from transformers import get_scheduler
+
+from t5panel.contract.layout import RunDir
+from t5panel.contract.records import Prepared
+from t5panel.contract.spec import RunSpec
+from t5panel.trainers.data import collate, open_split, rows_of_step
+from t5panel.trainers.guard import read_spec
+from t5panel.trainers.model import build_model
+from tests.trainers.runs import finished_run, losses, steps
+
+STEPS = 50
+SETTINGS: dict[str, Any] = {
+    "train.max_steps": STEPS,
+    "train.max_grad_norm": 0.5,  # bites in most steps, so a scaled gradient would show
+    "train.weight_decay": 0.01,
+}
+METHODS: dict[str, tuple[str, dict[str, Any]]] = {
+    "manual": ("manual", {}),
+    "trainer": ("trainer", {}),
+    **{f"deepspeed-zero-{n}": ("deepspeed", {"deepspeed.zero_optimization.stage": n}) for n in range(4)},
+}
+
+
+def reference_losses(spec: RunSpec, tokens: Path) -> list[float]:
+    """The loss curve of the plainest loop there is: the whole effective batch in one forward pass."""
+    split = open_split(tokens, None, spec.data.max_eval_samples)
+    model = build_model(spec, torch.device("cpu"))
+    decayed = [p for p in model.parameters() if p.ndim >= 2]
+    vectors = [p for p in model.parameters() if p.ndim < 2]
+    optimizer = torch.optim.AdamW(
+        [{"params": decayed, "weight_decay": spec.train.weight_decay}, {"params": vectors, "weight_decay": 0.0}],
+        lr=spec.train.learning_rate,
+    )
+    schedule = get_scheduler("cosine", optimizer, round(spec.train.warmup_steps * STEPS), STEPS)
+    curve = []
+    for step in range(STEPS):
+        rows = rows_of_step(split, step=step, effective_batch=spec.effective_batch, seed=spec.train.seed)
+        batch = collate([split.train[int(row)] for row in rows])
+        labels = batch.pop("labels")
+        logits = model(**batch).logits
+        loss = cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=-100)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), spec.train.max_grad_norm)
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()
+        curve.append(loss.item())
+    return curve
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory, word_pairs: Path) -> dict[str, RunDir]:
+    """One finished run of each method, all from the same settings."""
+    folder = tmp_path_factory.mktemp("curves")
+    return {
+        name: finished_run(folder / name, preset, word_pairs, {**SETTINGS, **extra})
+        for name, (preset, extra) in METHODS.items()
+    }
+
+
+@pytest.fixture(scope="module")
+def reference(runs: dict[str, RunDir]) -> list[float]:
+    """The plain loop's curve on the rows that the runs were given."""
+    run = runs["manual"]
+    prepared = msgspec.json.decode(run.prepared.read_bytes(), type=Prepared)
+    return reference_losses(read_spec(run), Path(prepared.train))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_loss_curve_is_the_reference_loops(method: str, runs: dict[str, RunDir], reference: list[float]) -> None:
+    curve = losses(runs[method])
+
+    assert len(curve) == STEPS
+    assert max(abs(mine - theirs) for mine, theirs in zip(curve, reference, strict=True)) <= 1e-4
+    assert curve[-1] < curve[0] / 2
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_step_reports_the_gradient_norm_of_the_mean_loss(method: str, runs: dict[str, RunDir]) -> None:
+    norms = [step.grad_norm for step in steps(runs[method])]
+    plain = [step.grad_norm for step in steps(runs["manual"])]
+
+    assert all(
+        n is not None and p is not None and math.isclose(n, p, rel_tol=1e-3) for n, p in zip(norms, plain, strict=True)
+    )
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_learning_rate_starts_at_zero_and_peaks_after_warm_up(method: str, runs: dict[str, RunDir]) -> None:
+    rates = [step.learning_rate for step in steps(runs[method])]
+
+    assert rates[0] == 0.0
+    assert max(rates) == rates[5] == 5e-3
+    assert rates == [step.learning_rate for step in steps(runs["manual"])]
