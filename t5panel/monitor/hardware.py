@@ -28,24 +28,19 @@ class Nvml:
         """The cards with these PCI indices, or all; empty without a driver. A lost card is left out."""
         handles = self._open()
         wanted = range(len(handles)) if indices is None else [index for index in indices if index < len(handles)]
-        return tuple(card for index in wanted if (card := _read_card(index, handles[index])) is not None)
+        cards = tuple(card for index in wanted if (card := _read_card(index, handles[index])) is not None)
+        if wanted and not cards:
+            self._handles, self._retry_at = None, time.monotonic() + RETRY_SECONDS  # the driver was reloaded, or died
+        return cards
 
-    def names(self) -> tuple[str, ...]:
-        """Product names by PCI index; empty without a driver."""
-        handles = self._open()
-        if not handles:
-            return ()
+    def name(self, index: int) -> str:
+        """Product name of a card."""
         import pynvml
 
-        return tuple(str(pynvml.nvmlDeviceGetName(handle)) for handle in handles)
-
-    def driver_version(self) -> str | None:
-        """Version of the NVIDIA driver, None without one."""
-        if not self._open():
-            return None
-        import pynvml
-
-        return str(pynvml.nvmlSystemGetDriverVersion())
+        try:
+            return str(pynvml.nvmlDeviceGetName(self._open()[index]))
+        except pynvml.NVMLError:
+            return "card"
 
     def _open(self) -> list[Any]:
         if self._handles is None and time.monotonic() >= self._retry_at:

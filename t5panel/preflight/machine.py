@@ -11,8 +11,7 @@ from t5panel.plan.machine import CardFacts, Machine
 def read_machine() -> Machine:
     """Cards by NVML and host memory by /proc and cgroup."""
     nvml = Nvml()
-    names = nvml.names()
-    cards = tuple(CardFacts(card.index, _short(names[card.index]), card.total, card.used) for card in nvml.cards())
+    cards = tuple(CardFacts(card.index, _short(nvml.name(card.index)), card.total, card.used) for card in nvml.cards())
     used, limit = host_memory()
     return Machine(cards, ram_limit=limit, ram_available=limit - used, cores=cores())
 

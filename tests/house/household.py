@@ -30,7 +30,7 @@ class House:
     """One user's state folder, the `t5panel` command in it, and runs of fakes."""
 
     home: Path
-    env: Mapping[str, str]
+    env: dict[str, str]
     runs: list[RunDir] = field(default_factory=list)
 
     def panel(self, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
@@ -65,6 +65,7 @@ class House:
         prepare: tuple[str, ...] = ("true",),
         name: str = "",
         settings: Mapping[str, object] = NO_SETTINGS,
+        cards: tuple[int, ...] = (),
     ) -> RunDir:
         """A run directory whose launcher is a fake; nothing is started yet."""
         run = RunDir(self.run_path(name))
@@ -81,7 +82,7 @@ class House:
             spec=spec.model_dump(mode="json"),
             prepare=CommandInfo(prepare, env),
             command=CommandInfo(launcher, env),
-            cards=(),
+            cards=cards,
             interpreter=sys.executable,
             versions={},
             plan={},

@@ -1,0 +1,161 @@
+"""Cards as the real pynvml reads them from a made-up driver: what is planned, refused and sampled."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from t5panel.contract.layout import RunDir
+from t5panel.contract.records import Card, Sample
+from tests.house.household import House, ended, eventually
+
+GIB = 2**30
+SHIM = Path(__file__).parent.parent / "data" / "nvml_shim.c"
+RTX = "NVIDIA_GeForce_RTX_3080 20480 {used} 112500 54 97"
+BOX = "\n".join([RTX.format(used=300)] * 3) + "\n"
+
+
+@pytest.fixture(scope="session")
+def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a libnvidia-ml.so.1 that is ours."""
+    compiler = shutil.which("gcc")
+    if compiler is None:
+        pytest.skip("a made-up driver needs gcc")
+    folder = tmp_path_factory.mktemp("driver")
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", folder / "libnvidia-ml.so.1", SHIM], check=True)
+    return folder
+
+
+@pytest.fixture
+def box(house: House, driver: Path) -> House:
+    """A home on a machine whose cards stand in the file `cards`; without it the driver is not loaded."""
+    house.env["LD_LIBRARY_PATH"] = str(driver)
+    house.env["FAKE_NVML"] = str(house.home / "cards")
+    return house
+
+
+def set_cards(box: House, text: str) -> None:
+    """What the driver says from now on."""
+    draft = box.home / "cards.new"
+    draft.write_text(text)
+    draft.replace(box.home / "cards")
+
+
+def test_the_cards_of_this_machine_are_planned_for(box: House) -> None:
+    set_cards(box, BOX)
+
+    plan = json.loads(box.panel("plan", "--preset", "deepspeed", "--json").stdout)
+
+    assert (plan["device"], plan["rehearsal"], plan["world_size"]) == ("cuda", False, 3)
+    assert [(card["index"], card["capacity"]) for card in plan["vram"]["per_card"]] == [
+        (index, 20 * GIB - 300 * 2**20) for index in range(3)
+    ]
+
+
+def test_a_plan_for_people_names_the_cards(box: House) -> None:
+    set_cards(box, BOX)
+
+    assert "machine   3 × RTX 3080 20 GiB" in box.panel("plan", "--preset", "manual").stdout
+
+
+def test_fewer_cards_than_asked_for_is_refused_before_anything_is_written(box: House) -> None:
+    set_cards(box, RTX.format(used=300))
+
+    answer = box.panel("--preset", "deepspeed", "--no-ui")
+
+    assert answer.returncode == 4
+    assert "gpu.too-few: 3 cards were asked for, 1 found\n    --set num_gpus=1" in answer.stderr
+    assert box.is_untouched()
+
+
+def test_a_card_that_does_not_exist_is_refused(box: House) -> None:
+    set_cards(box, BOX)
+
+    answer = box.panel("--preset", "deepspeed", "--no-ui", "--gpus", "0,3")
+
+    assert answer.returncode == 4
+    assert "cards [3] do not exist; found [0, 1, 2]" in answer.stderr
+
+
+def test_a_users_own_data_without_a_card_is_refused_with_the_cpu_as_a_hint(box: House) -> None:
+    data = box.home / "pairs.csv"
+    data.write_text("prompt,response\na,b\n")
+
+    answer = box.panel("--preset", "deepspeed", "--no-ui", "--data", str(data))
+
+    assert answer.returncode == 4
+    assert "gpu.none: no NVIDIA card was found" in answer.stderr
+    assert "--device cpu" in answer.stderr
+    assert box.is_untouched()
+
+
+def test_cuda_without_a_card_is_refused(box: House) -> None:
+    assert box.panel("--preset", "deepspeed", "--no-ui", "--device", "cuda").returncode == 4
+
+
+def test_shipped_defaults_without_a_card_are_a_rehearsal_said_in_the_first_line(box: House) -> None:
+    answer = box.panel("--preset", "deepspeed", "--dry-run")
+
+    assert answer.returncode == 0
+    assert answer.stdout.startswith("REHEARSAL: no NVIDIA card was found.")
+
+
+def test_a_lost_card_is_left_out(box: House) -> None:
+    set_cards(box, BOX + RTX.format(used=0) + " lost\n")
+
+    answer = box.panel("--preset", "manual", "--dry-run", "--set", "num_gpus=4")
+
+    assert answer.returncode == 4
+    assert "4 cards were asked for, 3 found" in answer.stdout
+
+
+def test_cards_too_full_for_the_model_end_with_exit_code_3(box: House) -> None:
+    set_cards(box, BOX.replace(" 300 ", " 19000 "))
+
+    answer = box.panel("--preset", "deepspeed", "--no-ui", "--yes")
+
+    assert answer.returncode == 3
+    assert "memory.vram: card 0 needs" in answer.stderr
+    assert box.is_untouched()
+
+
+def test_force_starts_what_the_plan_says_does_not_fit(box: House) -> None:
+    set_cards(box, BOX.replace(" 300 ", " 19000 "))
+    python = box.home / "python"
+    python.write_text(f'#!/bin/sh\ncase "$*" in *inspect*) exec {sys.executable} "$@";; esac\nexit 9\n')
+    python.chmod(0o755)
+
+    answer = box.panel("--preset", "deepspeed", "--no-ui", "--force", "--detach", "--set", f"interpreter={python}")
+
+    assert answer.returncode == 0, answer.stderr
+    state = ended(RunDir(box.home / "state/t5panel/runs" / answer.stdout.strip()))
+    assert "the preparation returned 9" in state.message
+
+
+def test_the_supervisor_samples_the_runs_cards_through_loss_and_return(box: House) -> None:
+    set_cards(box, BOX)
+    run = box.fake_run("waits", "honours-stop", cards=(0, 2))
+    box.panel("resume", run.run_id, "--detach")
+    eventually(lambda: len(samples(run)) >= 2)
+    set_cards(box, BOX.replace("97\n", "97 lost\n", 1))
+    eventually(lambda: len(samples(run)[-1].cards) == 1)
+    set_cards(box, BOX)
+    eventually(lambda: len(samples(run)[-1].cards) == 2)
+
+    box.panel("stop", run.run_id)
+
+    expected = Card(index=0, used=300 * 2**20, total=20 * GIB, utilization=97, power=112.5, temperature=54)
+    assert samples(run)[0].cards == (expected, msgspec.structs.replace(expected, index=2))
+    assert ended(run).phase == "stopped"
+
+
+def samples(run: RunDir) -> list[Sample]:
+    """What the supervisor has sampled so far."""
+    lines = run.samples.read_bytes().splitlines() if run.samples.exists() else []
+    return [msgspec.json.decode(line, type=Sample) for line in lines]
