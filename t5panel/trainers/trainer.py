@@ -32,6 +32,8 @@ class T5Trainer(Seq2SeqTrainer):  # type: ignore[misc]
     accumulation. Here `compute_loss` scales by itself and says so with `loss_is_scaled_for_ga`.
     """
 
+    control: Any
+
     def __init__(self, job: Job, **kwargs: Any) -> None:  # noqa: ANN401
         super().__init__(**kwargs)
         self.job = job

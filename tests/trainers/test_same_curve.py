@@ -51,7 +51,7 @@ def reference_losses(spec: RunSpec, tokens: Path) -> list[float]:
         labels = batch.pop("labels")
         logits = model(**batch).logits
         loss = cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=-100)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call] # torch leaves it unannotated
         torch.nn.utils.clip_grad_norm_(model.parameters(), spec.train.max_grad_norm)
         optimizer.step()
         schedule.step()
