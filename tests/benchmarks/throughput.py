@@ -1,4 +1,4 @@
-"""Samples per second, peak VRAM and RAM of each method on this machine's cards: `python -m tests.benchmarks.throughput`.
+"""Samples per second, peak VRAM and RAM of each method on these cards: `python -m tests.benchmarks.throughput`.
 
 Full-length random rows (no padding), the shipped presets with every card, 20 steps; the first record is not timed.
 """
