@@ -19,6 +19,7 @@ from t5panel.errors import ExitCode, Fault, T5PanelError, UsageError
 if TYPE_CHECKING:
     from t5panel.contract.layout import RunDir
     from t5panel.plan.machine import Machine
+    from t5panel.presets import Preset
     from t5panel.session import Prospect
     from t5panel.wish import Wish
 
@@ -104,6 +105,7 @@ def main(
 ) -> None:
     """Train T5 on a few GPUs: a terminal panel, or headless with --no-ui."""
     if context.invoked_subcommand is not None:
+        _refuse_lost_options(context)
         return
     if not (no_ui or detach or dry_run):
         _open_panel(options)
@@ -137,18 +139,27 @@ def presets(*, as_json: bool) -> None:
     """List the presets."""
     from t5panel.plan.planning import batch_formula
     from t5panel.presets import find_preset, load_preset, preset_names
+    from t5panel.render import fault_lines
 
-    found = [load_preset(name) for name in preset_names()]
+    found: list[Preset] = []
+    faults: list[Fault] = []
+    for name in preset_names():
+        try:
+            found.append(load_preset(name))
+        except UsageError as error:
+            faults += error.faults
     if as_json:
         rows = [
             {"name": p.name, "summary": p.summary, "path": str(find_preset(p.name)), "method": p.spec.method}
             for p in found
         ]
         say_json([{**row, "installed": row["method"] != "llamafactory"} for row in rows])
-        return
-    for preset in found:
+    for preset in () if as_json else found:
         missing = "  (not installed; use deepspeed, trainer or manual)" if preset.spec.method == "llamafactory" else ""
         say(f"{preset.name:14}{batch_formula(preset.spec):20}{preset.summary}{missing}")
+    for line in fault_lines(tuple(faults)):
+        note(line)
+    sys.exit(ExitCode.USAGE if faults else ExitCode.DONE)
 
 
 @main.command()
@@ -259,6 +270,17 @@ def resume(*, run: str, detach: bool, as_json: bool) -> None:
     found = session.find_run(run)
     session.resume(found)
     _watch_or_leave(found, detach=detach, as_json=as_json)
+
+
+def _refuse_lost_options(context: click.Context) -> None:
+    """Options before a command would have no effect."""
+    given = click.core.ParameterSource.COMMANDLINE
+    lost = [
+        param.opts[0] for param in context.command.params if context.get_parameter_source(param.name or "") is given
+    ]
+    if lost:
+        words = f"t5panel {context.invoked_subcommand} {' '.join(lost)} …"
+        raise UsageError.of(" ".join(lost), "has no effect before a command", f"write: {words}")
 
 
 def _wish(options: dict[str, Any]) -> Wish:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 from t5panel.contract.shapes import Shape
@@ -13,7 +14,14 @@ from t5panel.plan.machine import GIB
 from t5panel.plan.planning import Finding
 
 
-def place_findings(run_dir: Path, spec: RunSpec, shape: Shape | None) -> tuple[Finding, ...]:
+def free_bytes(folder: Path) -> int:
+    """Free space on the disk of a folder."""
+    return shutil.disk_usage(folder).free
+
+
+def place_findings(
+    run_dir: Path, spec: RunSpec, shape: Shape | None, *, free: Callable[[Path], int] = free_bytes
+) -> tuple[Finding, ...]:
     """What stands against a run in this folder: it exists, cannot be made, or the disk is too small."""
     if os.path.lexists(run_dir):
         hint = "name a new folder, or `t5panel resume` the run in it"
@@ -21,7 +29,7 @@ def place_findings(run_dir: Path, spec: RunSpec, shape: Shape | None) -> tuple[F
     existing = next(folder for folder in run_dir.parents if os.path.lexists(folder))
     if not (existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)):
         return (Finding("error", "run-dir", f"{existing} cannot be written to", "name another with --run-dir"),)
-    return () if shape is None else _disk_findings(existing, spec, shape, shutil.disk_usage(existing).free)
+    return () if shape is None else _disk_findings(existing, spec, shape, free(existing))
 
 
 def _disk_findings(folder: Path, spec: RunSpec, shape: Shape, free: int) -> tuple[Finding, ...]:

@@ -1,7 +1,7 @@
 """A fake launcher: `python fake_launcher.py RUN ENDING BEHAVIOUR...` starts a fake rank per behaviour, then ends so.
 
 Endings: `waits` for its ranks and returns 0; `leaves` them alive and returns 0 as soon as they live; `finishes` with a
-result and returns 1; `fails` without a result and returns 0.
+result and returns 1; `lingers` with a result; `fails` without a result and returns 0.
 """
 
 from __future__ import annotations
@@ -36,6 +36,9 @@ def launch(run: RunDir, ending: str, behaviours: list[str]) -> int:
         case "finishes":
             write_result(run, "finished")
             return 1
+        case "lingers":
+            write_result(run, "finished")
+            time.sleep(60)
     return 0
 
 

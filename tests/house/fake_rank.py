@@ -1,4 +1,4 @@
-"""A fake rank: `python fake_rank.py RUN BEHAVIOUR`. It trains nothing and is as hard to end as its behaviour says."""
+"""A fake rank: `python fake_rank.py RUN [BEHAVIOUR]`. It trains nothing and is as hard to end as its behaviour says."""
 
 from __future__ import annotations
 
@@ -75,4 +75,4 @@ def _become_daemon() -> None:
 
 
 if __name__ == "__main__":
-    behave(RunDir(Path(sys.argv[1])), sys.argv[2])
+    behave(RunDir(Path(sys.argv[1])), sys.argv[2] if len(sys.argv) > 2 else "guarded")

@@ -10,6 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from t5panel.contract.shapes import builtin_shape
+from t5panel.preflight.place import place_findings
+from t5panel.presets import load_preset
 from tests.house.household import House
 
 PROMPTS, RESPONSES = ["one", "two", "three"], ["eins", "zwei", "drei"]
@@ -206,6 +209,31 @@ def test_an_interpreter_that_does_not_exist_is_refused(house: House) -> None:
 
     assert code == 4
     assert "/nowhere/python does not answer" in message
+
+
+def test_an_interpreter_with_packages_that_are_missing_or_too_old_is_refused(house: House) -> None:
+    found = {"transformers": "4.57.1.dev0", "torch": "2.8.0"}
+    answer = json.dumps({"versions": found, "config": None, "rows": None, "faults": []})
+    python = text(house.home / "python", f"#!/bin/sh\necho 'a greeting of sitecustomize'\necho '{answer}'\n")
+    python.chmod(0o755)
+
+    code, message = refused_start(house, "builtin:docstrings", "--set", f"interpreter={python}")
+
+    assert code == 4
+    assert "version.missing: not installed: accelerate, deepspeed, datasets" in message
+    assert "version.transformers: transformers 4.57.1.dev0" in message
+
+
+def test_a_disk_too_small_for_one_checkpoint_is_an_error_and_for_all_of_them_a_warning(tmp_path: Path) -> None:
+    spec = load_preset("trainer", {"train.save_steps": 10}).spec
+    shape = builtin_shape("builtin:t5-base")
+
+    (error,) = place_findings(tmp_path / "run", spec, shape, free=lambda _: 2 * 2**30)
+    (warning,) = place_findings(tmp_path / "run", spec, shape, free=lambda _: 3 * 2**30)
+
+    assert (error.severity, error.message) == ("error", f"a checkpoint needs 2.5 GiB, {tmp_path} has 2.0 GiB free")
+    assert (warning.severity, "3 checkpoints need 7.5 GiB" in warning.message) == ("warning", True)
+    assert place_findings(tmp_path / "run", spec, shape, free=lambda _: 8 * 2**30) == ()
 
 
 def test_modules_in_the_users_folder_are_never_imported(house: House, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -143,3 +143,22 @@ def test_faults_are_json_too(house: House) -> None:
     assert answer.exit_code == 2
     (fault,) = json.loads(answer.stdout)["faults"]
     assert fault["where"].endswith("train.seed")
+
+
+def test_options_before_a_command_are_refused_because_they_would_be_lost(house: House) -> None:
+    answer = house.click("--preset", "manual", "--json", "plan", "--preset", "deepspeed")
+
+    assert answer.exit_code == 2
+    assert "--preset --json: has no effect before a command\n    write: t5panel plan --preset --json" in answer.stderr
+
+
+def test_a_broken_preset_hides_no_other(house: House) -> None:
+    home = house.home / "config/t5panel/presets"
+    home.mkdir(parents=True)
+    (home / "mine.yaml").write_text("method: magic\nlauncher: torchrun\n")
+
+    answer = house.click("presets", "--json")
+
+    assert answer.exit_code == 2
+    assert [row["name"] for row in json.loads(answer.stdout)] == ["deepspeed", "trainer", "manual", "llamafactory"]
+    assert "mine.yaml: method: Input should be" in answer.stderr

@@ -75,3 +75,18 @@ def test_a_second_ctrl_c_kills_the_run(house: House) -> None:
 
     assert front.returncode == 130
     assert stdout.startswith("stopped: killed by the user")
+
+
+def test_ctrl_c_in_attach_leaves_the_run_alone(house: House) -> None:
+    run = house.started("waits", "honours-stop")
+    command = [sys.executable, "-m", "t5panel", "attach", run.run_id]
+    with subprocess.Popen(command, env={**os.environ, **house.env}, stderr=subprocess.PIPE, text=True) as front:
+        first = front.stderr.readline() if front.stderr else ""
+        front.send_signal(signal.SIGINT)
+        _, rest = front.communicate(timeout=20)
+
+    assert first.startswith("starting: ")
+    assert f"the run goes on: t5panel attach {run.run_id}" in rest
+    assert (front.returncode, read_state(run).alive) == (0, True)
+    request_stop(run, now=False)
+    assert ended(run).phase == "stopped"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from t5panel.contract.layout import RunDir
 from t5panel.contract.records import Event, Sample, State, encode_line
 from t5panel.errors import PreflightError
 from t5panel.monitor.proc import marked
@@ -278,3 +280,37 @@ def test_what_the_supervisor_writes_holds_no_field_that_its_readers_do_not_know(
     assert [encode_line(msgspec.json.decode(line, type=Sample)) for line in samples] == samples
     assert [encode_line(msgspec.json.decode(line, type=Event)) for line in events] == events
     assert msgspec.json.encode(msgspec.json.decode(run.state.read_bytes(), type=State)) == run.state.read_bytes()
+
+
+def supervise_with_short_patience(run: RunDir) -> None:
+    """Start a supervisor that waits one second where others wait minutes."""
+    code = (
+        "import sys, t5panel.launch.supervisor as it\n"
+        "it.STOP_SECONDS = it.FAREWELL_SECONDS = it.TERM_SECONDS = 1.0\n"
+        "sys.exit(it.main(sys.argv[1]))"
+    )
+    subprocess.run([sys.executable, "-c", code, str(run.path)], check=True)
+    eventually(run.state.exists)
+
+
+def test_ranks_that_do_not_stop_in_time_are_killed_and_the_run_says_so(house: House) -> None:
+    run = house.fake_run("waits", *NASTY)
+    supervise_with_short_patience(run)
+    eventually(lambda: len(list(run.logs.glob("alive-*"))) == 3)
+
+    request_stop(run, now=False)
+
+    state = ended(run)
+    assert (state.phase, state.state and state.state.exit_code) == ("stopped", 130)
+    assert "did not stop within" in state.message
+    assert marked(run) == ()
+
+
+def test_a_launcher_that_lingers_after_the_result_is_ended_and_the_run_has_finished(house: House) -> None:
+    run = house.fake_run("lingers")
+
+    supervise_with_short_patience(run)
+
+    state = ended(run)
+    assert (state.phase, state.state and state.state.exit_code) == ("finished", 0)
+    assert "the launcher was killed by SIGTERM" in state.message
