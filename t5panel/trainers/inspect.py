@@ -15,9 +15,10 @@ from t5panel.contract.shapes import builtin_shape, is_builtin
 from t5panel.contract.spec import RunSpec
 from t5panel.errors import Fault, T5PanelError
 from t5panel.trainers.source import find_source
-from t5panel.trainers.text import first_line, load_tokenizer, where_from
+from t5panel.trainers.text import END, first_line, load_tokenizer, where_from
 
 PACKAGES = ("torch", "transformers", "accelerate", "deepspeed", "datasets", "sacrebleu", "numpy")
+PADDING = 0
 T5_TYPES = ("t5", "mt5", "umt5")
 
 
@@ -75,14 +76,22 @@ def _tokenizer_faults(spec: RunSpec, config: dict[str, Any] | None) -> list[Faul
     if own_tokenizer and (config is None or is_builtin(spec.model.name_or_path)):
         return []  # every built-in shape has room for the byte tokenizer; transformers need not be loaded to say so
     try:
-        size = len(load_tokenizer(spec.model))
+        tokenizer = load_tokenizer(spec.model)
     except T5PanelError as error:
         return list(error.faults)
+    faults = []
+    size = len(tokenizer)
     vocabulary = (config or {}).get("vocab_size", size)
-    if size <= vocabulary:
-        return []
-    message = f"the tokenizer has {size:,} tokens, the model's vocabulary only {vocabulary:,}"
-    return [Fault("model.tokenizer", message, "take the model's own tokenizer or a shape with a larger vocabulary")]
+    if size > vocabulary:
+        message = f"the tokenizer has {size:,} tokens, the model's vocabulary only {vocabulary:,}"
+        hint = "take the model's own tokenizer or a shape with a larger vocabulary"
+        faults.append(Fault("model.tokenizer", message, hint))
+    last, padding = next(reversed(tokenizer("a")["input_ids"]), None), tokenizer.pad_token_id
+    if (last, padding) != (END, PADDING):
+        message = f"a text ends in token {last} and is padded with {padding}; T5's are {END} and {PADDING}"
+        hint = "without an end token a model never learns to stop: give the tokenizer a post-processor that adds it"
+        faults.append(Fault("model.tokenizer", message, hint))
+    return faults
 
 
 if __name__ == "__main__":

@@ -204,6 +204,15 @@ def test_a_tokenizer_larger_than_the_models_vocabulary_is_refused(house: House) 
     assert "model.tokenizer: the tokenizer has 9 tokens, the model's vocabulary only 5" in message
 
 
+def test_a_tokenizer_that_ends_no_text_is_refused(house: House) -> None:
+    write_tokenizer(house.home / "tokenizer", ends_texts=False)
+
+    code, message = refused_start(house, "builtin:docstrings", "--set", f"model.tokenizer={house.home}/tokenizer")
+
+    assert code == 4
+    assert "model.tokenizer: a text ends in token 4 and is padded with 0; T5's are 1 and 0" in message
+
+
 def test_an_interpreter_that_does_not_exist_is_refused(house: House) -> None:
     code, message = refused_start(house, "builtin:docstrings", "--set", "interpreter=/nowhere/python")
 
@@ -246,7 +255,7 @@ def test_modules_in_the_users_folder_are_never_imported(house: House, monkeypatc
     assert answer.returncode == 0, answer.stderr
 
 
-def write_tokenizer(folder: Path) -> None:
+def write_tokenizer(folder: Path, *, ends_texts: bool = True) -> None:
     """A T5 tokenizer of six words and three special tokens, as save_pretrained writes it."""
     from tokenizers import Tokenizer
     from tokenizers.models import Unigram
@@ -255,6 +264,6 @@ def write_tokenizer(folder: Path) -> None:
 
     words = ["<pad>", "</s>", "<unk>", "\N{LOWER ONE EIGHTH BLOCK}", "a", "b", "c", "d", "e"]
     model = Tokenizer(Unigram([(word, -1.0) for word in words], unk_id=2))
-    model.post_processor = TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    model.post_processor = TemplateProcessing(single="$A </s>" if ends_texts else "$A", special_tokens=[("</s>", 1)])
     special = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
     PreTrainedTokenizerFast(tokenizer_object=model, **special).save_pretrained(folder)
