@@ -134,6 +134,7 @@ class Supervisor:
             self._event("prepared", prepared_text(prepared), "warning" if left_out else "info")
 
     def _train(self) -> Outcome:
+        self.run.progress.unlink(missing_ok=True)
         self._set_phase("starting", "starting the ranks")
         process = self._spawn(self.info.command, self.run.launcher_log)
         if isinstance(process, Outcome):

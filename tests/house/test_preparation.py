@@ -84,6 +84,7 @@ def test_rows_without_prompt_or_response_are_dropped_and_long_ones_truncated_and
     assert f"data           {counts}\n" in house.click("attach", run.run_id).stdout
     (event,) = [event for event in History(run).refresh().events if event.name == "prepared"]
     assert (event.severity, event.message) == ("warning", counts)
+    assert not run.progress.exists()
 
 
 def test_a_broken_line_far_into_a_file_is_named_before_any_rank_starts(house: House) -> None:
