@@ -43,13 +43,14 @@ class Curve:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """What a plot shows: curves, the x range, and how its axes are written."""
+    """What a plot shows: curves, the x range, and how its axes are written. Ticks are round multiples of `y_unit`."""
 
     curves: tuple[Curve, ...]
     x_high: float
     x_low: float = 0.0
     log: bool = False
     from_zero: bool = False
+    y_unit: float = 1.0
     x_text: Callable[[float], str] = number_text
     y_text: Callable[[float], str] = number_text
     empty: str = "nothing to plot yet"
@@ -118,7 +119,7 @@ def draw(chart: Chart, width: int, height: int) -> tuple[Row, ...]:
     span = _value_span(columns, chart)
     if span is None or width < 16 or plot_height < 2:
         return _blank(chart.empty, width, height)
-    ticks = _ticks(*span, max(2, plot_height // 3), log=chart.log)
+    ticks = _ticks(*span, max(2, plot_height // 3), chart)
     labels = [chart.y_text(tick) for tick in ticks]
     gutter = max(map(len, labels), default=0) + 1
     canvas = Canvas(width - gutter - 1, plot_height)
@@ -179,8 +180,10 @@ def log_ticks(low: float, high: float, count: int) -> tuple[float, ...]:
     return tuple(tick for tick in nice_ticks(low, high, count) if low <= tick <= high)
 
 
-def _ticks(low: float, high: float, count: int, *, log: bool) -> tuple[float, ...]:
-    ticks = log_ticks(low, high, count) if log else nice_ticks(low, high, count)
+def _ticks(low: float, high: float, count: int, chart: Chart) -> tuple[float, ...]:
+    unit = chart.y_unit
+    ticks = log_ticks(low, high, count) if chart.log else nice_ticks(low / unit, high / unit, count)
+    ticks = ticks if chart.log else tuple(tick * unit for tick in ticks)
     return tuple(tick for tick in ticks if low <= tick <= high)
 
 
@@ -266,5 +269,5 @@ def _legend(chart: Chart, width: int) -> Row:
 
 
 def _blank(message: str, width: int, height: int) -> tuple[Row, ...]:
-    middle = height // 2
-    return (tuple(((message.center(width) if y == middle else " " * width)[:width], "axis") for y in range(height)),)
+    middle, line = height // 2, message.center(width)[:width]
+    return tuple(((line if y == middle else " " * width, "axis"),) for y in range(height))

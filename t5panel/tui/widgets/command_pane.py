@@ -19,12 +19,13 @@ class CommandPane(VerticalScroll, can_focus=False):
     def __init__(self) -> None:
         super().__init__(classes="section")
         self.border_title = "Command"
+        self._text = Static()
 
     def compose(self) -> ComposeResult:
         """One text."""
-        yield Static()
+        yield self._text
 
     def watch_command(self, command: Command | None) -> None:
         """Show it."""
-        self.query_one(Static).update(Content(command.short if command else ""))
+        self._text.update(Content(command.short if command else ""))
         self.border_title = f"Command · y copies it with its {len(command.env)} variables" if command else "Command"

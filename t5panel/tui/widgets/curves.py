@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,7 @@ from t5panel.tui.view import RunView
 from t5panel.tui.widgets.chart import Chart, Curve
 from t5panel.tui.widgets.plot import Plot
 
+MIB = 2**20
 QUANTA = 8
 """The x axis grows in eighths of its power of two, so that it stands still on most refreshes."""
 
@@ -60,8 +62,9 @@ class VramPlot(Plot):
         """Draw what is new."""
         self.border_title = "VRAM per card"
         sample = view.snapshot.sample if view else None
-        self.display = bool(sample and sample.cards)
-        if view is not None and self.display:
+        has_cards = sample is not None and bool(sample.cards)
+        self.set_class(not has_cards, "-none")
+        if view is not None and has_cards:
             self.chart = vram_chart(view.snapshot)
 
 
@@ -106,7 +109,7 @@ def extent(last: int, limit: int | None) -> int:
 
 def memory_text(size: float) -> str:
     """Bytes as an axis shows them."""
-    return f"{size / GIB:.3g} GiB" if size >= GIB else f"{size / 2**20:.0f} MiB"
+    return f"{size / GIB:.3g} GiB" if size >= GIB else f"{size / MIB:.0f} MiB"
 
 
 def _over_time(snapshot: Snapshot, series: dict[str, Callable[[Sample], int | None]], empty: str) -> Chart:
@@ -115,8 +118,17 @@ def _over_time(snapshot: Snapshot, series: dict[str, Callable[[Sample], int | No
     curves = tuple(
         Curve(name, times, [_or_nan(read(sample)) for sample in snapshot.samples]) for name, read in series.items()
     )
+    top = max((value for curve in curves for value in curve.values if not math.isnan(value)), default=0.0)
     high = float(extent(int(times[-1]) + 1, None)) if times else 1.0
-    return Chart(curves, x_high=high, from_zero=True, x_text=duration, y_text=memory_text, empty=empty)
+    return Chart(
+        curves,
+        x_high=high,
+        from_zero=True,
+        x_text=duration,
+        y_text=memory_text,
+        y_unit=GIB if top >= 2 * GIB else MIB,
+        empty=empty,
+    )
 
 
 def _or_nan(value: Any) -> float:  # noqa: ANN401

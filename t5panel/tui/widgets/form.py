@@ -63,26 +63,33 @@ class FieldRow(Container):
     def __init__(self, field: FormField) -> None:
         super().__init__()
         self.field = field
+        self.fault = ""
+        placeholder = "—" if field.optional else ""
+        self.editor = Cycle(field.choices) if field.choices else ValueInput(compact=True, placeholder=placeholder)
 
     def compose(self) -> ComposeResult:
-        """Name, editor and a line for a fault."""
-        yield Label(self.field.label, classes="name")
-        if self.field.choices:
-            yield Cycle(self.field.choices)
-        else:
-            yield ValueInput(compact=True, placeholder="" if not self.field.optional else "—")
-        yield Label(classes="fault")
+        """The editor; name and fault are the row's own text, for a form has many rows."""
+        yield self.editor
+
+    def render(self) -> Content:
+        """The name, and below it what is wrong."""
+        return Content.assemble(self.field.label, (f"\n✗ {self.fault}" if self.fault else "", "$error"))
 
     def show(self, state: FormState) -> None:
         """Take over value and fault; a text being typed stays."""
         key = self.field.key
-        fault = state.faults.get(key)
+        self.fault = state.faults.get(key, "")
         self.display = key not in state.hidden
         self.set_class(key in state.edited, "-edited")
-        self.set_class(fault is not None, "-faulty")
-        self.query_one(".fault", Label).update(Content(f"✗ {fault}" if fault else ""))
-        if state.replace_all or not (self.has_focus_within or fault):
+        self.set_class(bool(self.fault), "-faulty")
+        self.styles.height = 1 + -(-len(f"✗ {self.fault}") // max(20, self.size.width)) if self.fault else 1
+        self.refresh()
+        if state.replace_all or not (self.screen.focused is self.editor or self.fault):
             self._set_text(state.texts.get(key, ""))
+
+    def on_mount(self) -> None:
+        """Take over what was known before this row was there."""
+        self.show(self.query_ancestor(FormPane).state)
 
     def on_input_changed(self, event: Input.Changed) -> None:
         """Typed."""
@@ -90,9 +97,10 @@ class FieldRow(Container):
         self.post_message(self.Edited(self.field, event.value))
 
     def on_descendant_blur(self) -> None:
-        """Show a long text from its beginning again."""
-        for editor in self.query(Input):
-            editor.cursor_position = 0
+        """Nothing is being typed any more: show what holds, from its beginning."""
+        self.show(self.query_ancestor(FormPane).state)
+        if isinstance(self.editor, Input):
+            self.editor.cursor_position = 0
 
     def on_cycle_changed(self, event: Cycle.Changed) -> None:
         """Chosen."""
@@ -100,14 +108,12 @@ class FieldRow(Container):
         self.post_message(self.Edited(self.field, event.value))
 
     def _set_text(self, text: str) -> None:
-        if self.field.choices:
-            self.query_one(Cycle).value = text
-            return
-        editor = self.query_one(Input)
-        if editor.value != text:
+        if isinstance(self.editor, Cycle):
+            self.editor.value = text
+        elif self.editor.value != text:
             with self.prevent(Input.Changed):
-                editor.value = text
-            editor.cursor_position = 0 if not editor.has_focus else editor.cursor_position
+                self.editor.value = text
+            self.editor.cursor_position = 0
 
 
 class FormPane(Vertical):
@@ -139,8 +145,7 @@ class FormPane(Vertical):
 
     def focus_first(self) -> None:
         """Begin editing."""
-        row = next(row for row in self._rows() if row.display)
-        row.query(Input).first().focus()
+        next(row for row in self._rows() if row.display).editor.focus()
 
     def rest(self) -> None:
         """Nothing is edited."""
@@ -156,8 +161,6 @@ class FormPane(Vertical):
         await self.query_one(VerticalScroll).mount_all(
             [Label("all other settings", classes="rest heading"), *(_marked(row) for row in rows)]
         )
-        for row in rows:
-            row.show(self.state)
         rows[0].scroll_visible(top=True)
         return True
 

@@ -16,8 +16,8 @@ from t5panel.tui.widgets.bars import bar
 
 Part = str | tuple[str, str]
 NAME_CELLS = 7
-TEXT_CELLS = 17
-CARD_CELLS = 22
+TEXT_CELLS = 16
+VITALS_CELLS = 15
 
 
 class MemoryPane(Widget):
@@ -40,12 +40,11 @@ class MemoryPane(Widget):
 def memory_parts(sample: Sample, width: int) -> Iterator[Part]:
     """One line per card and rank, then the host."""
     for card in sample.cards:
-        yield from _line(f"card {card.index}", card.used, card.total, width - CARD_CELLS, str(card.index))
-        yield (f"  {_vitals(card)}\n", "$quiet")
+        yield from _line(f"card {card.index}", card.used, card.total, width - VITALS_CELLS, str(card.index))
+        yield (f" {_vitals(card)}\n", "$quiet")
     for rank in sample.ranks:
-        text = f"{mib(rank.rss):>10}"
         yield from _bar(f"rank {rank.rank}", rank.rss / sample.ram_limit, width, str(rank.rank))
-        yield f" {text}\n"
+        yield f"{mib(rank.rss):>{TEXT_CELLS - 1}}\n"
     yield from _line("host", sample.ram_used, sample.ram_limit, width, "6" if _scarce(sample) else "axis")
     yield ("\n", "")
     if _scarce(sample):
@@ -72,4 +71,4 @@ def _vitals(card: Card) -> str:
     utilization = "  —" if card.utilization is None else f"{card.utilization:3d}"
     power = "  —" if card.power is None else f"{card.power:3.0f}"
     temperature = " —" if card.temperature is None else f"{card.temperature:2d}"
-    return f"{utilization} % {power} W {temperature} °C"
+    return f"{utilization}% {power}W {temperature}°C"

@@ -34,10 +34,11 @@ class PlanPane(VerticalScroll, can_focus=False):
     def __init__(self) -> None:
         super().__init__(classes="section")
         self.border_title = "Plan"
+        self._text = Static()
 
     def compose(self) -> ComposeResult:
         """One text."""
-        yield Static()
+        yield self._text
 
     def watch_pending(self, pending: bool) -> None:
         """Say that the plan is being made anew."""
@@ -56,7 +57,7 @@ class PlanPane(VerticalScroll, can_focus=False):
         self._show()
 
     def _show(self) -> None:
-        self.query_one(Static).update(Content.assemble(*plan_parts(self.formula, self.plan, self.faults)))
+        self._text.update(Content.assemble(*plan_parts(self.formula, self.plan, self.faults)))
 
 
 def plan_parts(formula: str, plan: Plan | None, faults: tuple[Fault, ...]) -> Iterator[Part]:

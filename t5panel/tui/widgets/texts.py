@@ -22,13 +22,17 @@ class TextPane(VerticalScroll, can_focus=False):
 
     view: reactive[RunView | None] = reactive(None)
 
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self._text = Static()
+
     def compose(self) -> ComposeResult:
         """One text."""
-        yield Static()
+        yield self._text
 
     def say(self, content: Content) -> None:
         """Show this text."""
-        self.query_one(Static).update(content)
+        self._text.update(content)
 
 
 class LogPane(TextPane):

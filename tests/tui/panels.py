@@ -1,0 +1,90 @@
+"""Panels for tests: on a described machine, with fixed ports and paths, starting nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from textual.pilot import Pilot
+from textual.widget import Widget
+
+from t5panel.contract.layout import RunDir
+from t5panel.launch.commands import command_for
+from t5panel.plan.machine import Machine, parse_machine
+from t5panel.session import Prospect, prospect
+from t5panel.tui.app import PanelApp
+from t5panel.tui.services import Services
+from t5panel.tui.widgets.plan_pane import PlanPane
+from t5panel.wish import Wish
+
+from .recorded import CREATED
+
+NO_CARDS = Machine((), ram_limit=12 * 2**30, ram_available=8 * 2**30, cores=8)
+THREE_CARDS = parse_machine("3x20GiB,12GiB", cores=8)
+ONE_SMALL_CARD = parse_machine("1x20GiB,3GiB", cores=8)
+NOW = CREATED + 3 * 3600 + 300
+WAIT_SECONDS = 20.0
+
+
+@dataclass
+class Starts:
+    """Takes starts instead of a supervisor."""
+
+    run: RunDir | None = None
+    asked: list[Prospect] = field(default_factory=list)
+
+    def __call__(self, prospect: Prospect) -> RunDir:
+        """Remember what would start."""
+        self.asked.append(prospect)
+        return self.run or prospect.run
+
+
+def panel(
+    machine: Machine = NO_CARDS, *, preset: str = "deepspeed", starts: Starts | None = None, **overrides: object
+) -> PanelApp:
+    """A panel on this machine; overrides with `__` for dots."""
+    values: Mapping[str, Any] = {key.replace("__", "."): value for key, value in overrides.items()}
+    services = Services(machine=lambda: machine, prospect=steady_prospect, start=starts or Starts(), clock=lambda: NOW)
+    return PanelApp(Wish(preset, values, Path("/runs/next")), services)
+
+
+def steady_prospect(wish: Wish, machine: Machine) -> Prospect:
+    """A prospect that is the same on every machine."""
+    found = prospect(wish, machine=machine)
+    command = command_for(found.plan.spec, found.run, port=29500, cores=machine.cores)
+    return replace(found, command=replace(command, argv=("/usr/bin/python3", *command.argv[1:])))
+
+
+async def until(pilot: Pilot[None], true: Callable[[], bool]) -> None:
+    """Let the panel work until something is so."""
+    async with asyncio.timeout(WAIT_SECONDS):
+        while not true():
+            await pilot.pause(0.02)
+    await pilot.pause()
+
+
+async def planned(pilot: Pilot[None]) -> None:
+    """The setup is there and shows its plan."""
+
+    def ready() -> bool:
+        panes = pilot.app.screen.query(PlanPane)
+        return (
+            bool(panes) and not panes.first().pending and (panes.first().plan is not None or bool(panes.first().faults))
+        )
+
+    await until(pilot, ready)
+
+
+def shown(pilot: Pilot[None], kind: type[Widget]) -> str:
+    """The text that a widget shows, row by row."""
+    region = pilot.app.screen.query_one(kind).region
+    lines = pilot.app.screen._compositor.render_strips()
+    return "\n".join(strip.crop(region.x, region.right).text.rstrip() for strip in lines[region.y : region.bottom])
+
+
+def screen_text(pilot: Pilot[None]) -> str:
+    """All that is on the screen."""
+    return "\n".join(strip.text.rstrip() for strip in pilot.app.screen._compositor.render_strips())

@@ -1,0 +1,103 @@
+"""Every screen as a picture, in the smallest and in a comfortable terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from textual.pilot import Pilot
+
+from t5panel.tui.screens.run import RunScreen
+
+from .panels import NO_CARDS, THREE_CARDS, panel, planned, screen_text, until
+from .recorded import crashed, ended, finished, living
+
+Compare = Callable[..., bool]
+sizes = pytest.mark.parametrize("size", [(80, 24), (120, 30)], ids=["80x24", "120x30"])
+
+
+async def watched(pilot: Pilot[None]) -> None:
+    """A run is on the screen."""
+    await until(pilot, lambda: isinstance(pilot.app.screen, RunScreen) and pilot.app.screen.view is not None)
+
+
+async def opened_last(pilot: Pilot[None]) -> None:
+    """The newest run was opened from the setup."""
+    await planned(pilot)
+    await pilot.press("2")
+    await watched(pilot)
+
+
+async def listed(pilot: Pilot[None]) -> None:
+    """All runs are on the screen."""
+    await until(pilot, lambda: isinstance(pilot.app.screen, RunScreen))
+    await pilot.press("3")
+    await until(pilot, lambda: "✗ failed" in screen_text(pilot))
+
+
+async def faulty(pilot: Pilot[None]) -> None:
+    """Two impossible values were typed."""
+    await planned(pilot)
+    await pilot.press("e", "0", "down", "x", "enter")
+    await pilot.pause(0.2)
+
+
+async def asked(pilot: Pilot[None]) -> None:
+    """The question before a stop is open."""
+    await watched(pilot)
+    await pilot.press("s")
+    await pilot.pause(0.1)
+
+
+@sizes
+def test_setup_of_a_rehearsal(snap_compare: Compare, size: tuple[int, int]) -> None:
+    assert snap_compare(panel(NO_CARDS), run_before=planned, terminal_size=size)
+
+
+@sizes
+def test_setup_with_three_cards(snap_compare: Compare, size: tuple[int, int]) -> None:
+    assert snap_compare(panel(THREE_CARDS), run_before=planned, terminal_size=size)
+
+
+@sizes
+def test_setup_with_faults(snap_compare: Compare, size: tuple[int, int]) -> None:
+    assert snap_compare(panel(NO_CARDS), run_before=faulty, terminal_size=size)
+
+
+@sizes
+def test_a_living_run(snap_compare: Compare, home: Path, size: tuple[int, int]) -> None:
+    living(home)
+    assert snap_compare(panel(NO_CARDS), run_before=watched, terminal_size=size)
+
+
+@sizes
+def test_a_living_run_on_three_cards(snap_compare: Compare, home: Path, size: tuple[int, int]) -> None:
+    living(home, cards=3)
+    assert snap_compare(panel(THREE_CARDS), run_before=watched, terminal_size=size)
+
+
+@sizes
+def test_a_finished_run(snap_compare: Compare, home: Path, size: tuple[int, int]) -> None:
+    finished(home)
+    assert snap_compare(panel(NO_CARDS), run_before=opened_last, terminal_size=size)
+
+
+@sizes
+def test_a_crashed_run(snap_compare: Compare, home: Path, size: tuple[int, int]) -> None:
+    crashed(home)
+    assert snap_compare(panel(NO_CARDS), run_before=opened_last, terminal_size=size)
+
+
+@sizes
+def test_the_list_of_runs(snap_compare: Compare, home: Path, size: tuple[int, int]) -> None:
+    finished(home)
+    crashed(home)
+    ended(crashed(home, "20260101-090000-manual"), "stopped", "stopped at step 50")
+    living(home)
+    assert snap_compare(panel(NO_CARDS), run_before=listed, terminal_size=size)
+
+
+def test_the_question_before_a_stop(snap_compare: Compare, home: Path) -> None:
+    living(home)
+    assert snap_compare(panel(NO_CARDS), run_before=asked, terminal_size=(80, 24))

@@ -1,0 +1,216 @@
+"""Setup: what is typed becomes the plan, the command and the start."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from t5panel.tui.screens.faults import FaultsDialog
+from t5panel.tui.screens.help import HelpDialog
+from t5panel.tui.screens.run import RunScreen
+from t5panel.tui.screens.setup import SetupScreen
+from t5panel.tui.widgets.command_pane import CommandPane
+from t5panel.tui.widgets.form import FieldRow, FormPane
+from t5panel.tui.widgets.plan_pane import PlanPane
+
+from .panels import NO_CARDS, ONE_SMALL_CARD, THREE_CARDS, Starts, panel, planned, screen_text, shown, until
+from .recorded import living
+
+SIZE = (120, 30)
+
+
+async def test_the_preset_of_the_command_line_is_chosen_with_its_formula_and_command() -> None:
+    async with panel(preset="trainer").run_test(size=SIZE) as pilot:
+        await planned(pilot)
+
+        assert "16 × 8 × 3 = 384" in shown(pilot, PlanPane)
+        assert "-m torch.distributed.run" in shown(pilot, CommandPane)
+
+
+async def test_another_method_brings_its_own_settings_and_command() -> None:
+    async with panel().run_test(size=SIZE) as pilot:
+        await planned(pilot)
+        before = shown(pilot, FormPane)
+
+        await pilot.press("down", "down")
+        await planned(pilot)
+
+        assert "zero_optimization.stage" in before
+        assert "zero_optimization.stage" not in shown(pilot, FormPane)
+        assert "2 × 16 × 3 = 96" in shown(pilot, PlanPane)
+        assert "-m accelerate.commands.launch" in shown(pilot, CommandPane)
+
+
+async def test_a_typed_batch_changes_the_formula_at_once_and_the_run_that_starts(home: Path) -> None:
+    starts = Starts(living(home / "elsewhere"))
+    async with panel(starts=starts).run_test(size=SIZE) as pilot:
+        await planned(pilot)
+
+        await pilot.press("e", "4", "down", "2", "enter")
+        formula_at_once = shown(pilot, PlanPane)
+        await planned(pilot)
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(pilot.app.screen, RunScreen))
+
+        assert "4 × 2 × 3 = 24" in formula_at_once
+        train = starts.asked[0].plan.spec.train
+        assert (train.per_device_train_batch_size, train.gradient_accumulation_steps) == (4, 2)
+
+
+async def test_the_number_of_ranks_is_in_the_exact_command() -> None:
+    async with panel().run_test(size=SIZE) as pilot:
+        await planned(pilot)
+
+        await pilot.press("e", "down", "down", "2", "escape")
+        await planned(pilot)
+
+        assert "--num_gpus=2" in shown(pilot, CommandPane)
+
+
+async def test_an_impossible_value_is_shown_where_it_is_and_starts_nothing() -> None:
+    starts = Starts()
+    async with panel(starts=starts).run_test(size=SIZE) as pilot:
+        await planned(pilot)
+
+        await pilot.press("e", "0", "down", "x", "enter", "enter")
+        await pilot.pause(0.2)
+
+        form = " ".join(shown(pilot, FormPane).split())
+        assert "✗ Input should be greater than or equal to 1, not 0" in form
+        assert "✗ Input should be a valid integer, not 'x'" in form
+        assert "Set this right first" in shown(pilot, PlanPane)
+        assert pilot.app.screen.query_one(CommandPane).command is None
+        assert starts.asked == []
+        assert len(pilot.app._notifications) == 2
+
+
+async def test_a_contradiction_between_settings_is_a_fault_too() -> None:
+    async with panel().run_test(size=(120, 40)) as pilot:
+        await planned(pilot)
+        form = pilot.app.screen.query_one(FormPane)
+
+        await pilot.press("a")
+        launcher = next(row for row in form.query(FieldRow) if row.field.key == "launcher")
+        launcher.editor.focus()
+        await pilot.press("right")
+        await pilot.pause()
+
+        assert "launcher 'accelerate' cannot start method 'deepspeed'" in " ".join(shown(pilot, PlanPane).split())
+
+
+async def test_an_emptied_field_goes_back_to_what_the_preset_says() -> None:
+    async with panel().run_test(size=SIZE) as pilot:
+        await planned(pilot)
+
+        await pilot.press("e", "4", "backspace", "enter")
+        await planned(pilot)
+
+        assert "8 × 16 × 3 = 384" in shown(pilot, PlanPane)
+        assert "per_device_train_batch_size 8" in shown(pilot, FormPane)
+
+
+async def test_edits_belong_to_their_preset() -> None:
+    async with panel().run_test(size=SIZE) as pilot:
+        await planned(pilot)
+
+        await pilot.press("e", "4", "enter", "down")
+        await planned(pilot)
+        trainer = shown(pilot, PlanPane)
+        await pilot.press("up")
+        await planned(pilot)
+
+        assert "16 × 8 × 3 = 384" in trainer
+        assert "4 × 16 × 3 = 192" in shown(pilot, PlanPane)
+
+
+async def test_a_rehearsal_is_said_loudly_and_a_real_run_is_not_called_one() -> None:
+    async with panel(NO_CARDS).run_test(size=SIZE) as pilot:
+        await planned(pilot)
+        rehearsal = screen_text(pilot)
+    async with panel(THREE_CARDS).run_test(size=SIZE) as pilot:
+        await planned(pilot)
+        real = screen_text(pilot)
+
+    assert "REHEARSAL no NVIDIA card was found" in rehearsal
+    assert "REHEARSAL" not in real
+    assert "estimate, states only" in real
+
+
+async def test_a_run_that_cannot_start_says_every_reason() -> None:
+    async with panel(ONE_SMALL_CARD).run_test(size=SIZE) as pilot:
+        await planned(pilot)
+
+        plan = " ".join(shown(pilot, PlanPane).split())
+
+        assert "3 cards were asked for, 1 found" in plan
+        assert "the limit is 3.0 GiB" in plan
+        assert "DOES NOT FIT" in plan
+
+
+async def test_a_refused_start_opens_a_dialog_with_every_fault(home: Path) -> None:
+    app = panel(preset="llamafactory")
+    app._services = type(app._services)(app._services.machine, app._services.prospect)
+    async with app.run_test(size=SIZE) as pilot:
+        await planned(pilot)
+
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(pilot.app.screen, FaultsDialog))
+        text = screen_text(pilot)
+        await pilot.press("escape")
+        await until(pilot, lambda: isinstance(pilot.app.screen, SetupScreen))
+
+        assert "LLaMA-Factory is not installed" in text
+        assert not home.exists()
+
+
+async def test_all_settings_come_and_go_with_one_key() -> None:
+    async with panel().run_test(size=(120, 80)) as pilot:
+        await planned(pilot)
+        before = shown(pilot, FormPane)
+
+        await pilot.press("a")
+        everything = shown(pilot, FormPane)
+        await pilot.press("a")
+
+        assert "warmup_steps" in everything
+        assert "warmup_steps" not in before
+        assert "warmup_steps" not in shown(pilot, FormPane)
+
+
+async def test_the_command_is_copied_with_its_environment() -> None:
+    async with panel().run_test(size=SIZE) as pilot:
+        await planned(pilot)
+
+        await pilot.press("y")
+
+        assert pilot.app.clipboard.startswith("env T5PANEL_RUN_ID=next ")
+        assert pilot.app.clipboard.endswith("--module t5panel.trainers.deepspeed /runs/next")
+
+
+async def test_help_lists_the_keys_of_the_screen() -> None:
+    async with panel().run_test(size=SIZE) as pilot:
+        await planned(pilot)
+
+        await pilot.press("question_mark")
+        await until(pilot, lambda: isinstance(pilot.app.screen, HelpDialog))
+
+        assert "Start the run as the plan shows it" in screen_text(pilot)
+
+
+async def test_typing_is_never_blocked_and_only_the_newest_plan_stays() -> None:
+    async with panel().run_test(size=SIZE) as pilot:
+        await planned(pilot)
+
+        await pilot.press("e", *"1234", *["backspace"] * 2, "enter")
+        await planned(pilot)
+
+        plan = pilot.app.screen.query_one(PlanPane).plan
+        assert plan is not None
+        assert plan.spec.train.per_device_train_batch_size == 12
+
+
+async def test_a_preset_with_bad_overrides_opens_with_its_faults() -> None:
+    async with panel(train__learning_rate=-1.0).run_test(size=SIZE) as pilot:
+        await planned(pilot)
+
+        assert "learning_rate" in shown(pilot, PlanPane)
+        assert pilot.app.screen.query_one(PlanPane).plan is None
