@@ -82,6 +82,7 @@ def resume(run: RunDir) -> None:
 
     Raises: UsageError when it still runs or has finished.
     """
+    read_info(run)
     state = read_state(run)
     if state.alive:
         raise UsageError.of(run.run_id, "is still running", f"t5panel attach {run.run_id}")
@@ -98,9 +99,15 @@ def request_stop(run: RunDir, *, now: bool) -> bool:
     state = read_state(run)
     if not state.alive or state.state is None:
         return False
-    write_atomic(run.request, msgspec.json.encode(Request("kill" if now else "stop", time.time())))
-    with contextlib.suppress(ProcessLookupError):  # it ended a moment ago
-        os.kill(state.state.supervisor.pid, signal.SIGUSR1)
+    numbers = [signal.SIGUSR1]
+    try:
+        write_atomic(run.request, msgspec.json.encode(Request("kill" if now else "stop", time.time())))
+    except OSError:  # a full disk: the supervisor takes one SIGTERM for a stop and two for a kill
+        numbers = [signal.SIGTERM] * (2 if now else 1)
+    for number in numbers:
+        with contextlib.suppress(ProcessLookupError):  # it ended a moment ago
+            os.kill(state.state.supervisor.pid, number)
+        time.sleep(0.05 * (len(numbers) - 1))  # two at once would count as one
     return True
 
 

@@ -216,7 +216,7 @@ class Supervisor:
                 write_atomic(self.run.request, msgspec.json.encode(Request("stop", time.time())))
         try:
             return msgspec.json.decode(self.run.request.read_bytes(), type=Request).action
-        except FileNotFoundError:
+        except OSError:
             return "stop" if self.signals else None
         except msgspec.DecodeError:
             return "stop"  # as the ranks take any request

@@ -91,7 +91,12 @@ def resolve_device(spec: RunSpec, machine: Machine) -> tuple[RunSpec, tuple[Find
         return spec.model_copy(update={"device": "cuda"}), (finding,)
     device = "cuda" if spec.device == "cuda" or (spec.device == "auto" and machine.cards) else "cpu"
     resolved = spec.model_copy(update={"device": device})
-    return resolved, _card_findings(resolved, machine) if device == "cuda" else ()
+    if device == "cpu":
+        return resolved, ()
+    first = tuple(card.index for card in machine.cards[: spec.num_gpus])
+    if spec.gpus is None and len(first) == spec.num_gpus and first != tuple(range(spec.num_gpus)):
+        resolved = resolved.model_copy(update={"gpus": first})  # a card before them is lost
+    return resolved, _card_findings(resolved, machine)
 
 
 def make_plan(

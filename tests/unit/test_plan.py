@@ -119,6 +119,16 @@ def test_only_the_chosen_cards_are_planned_for() -> None:
     assert [card.index for card in plan.cards] == [0, 2]
 
 
+def test_a_lost_first_card_is_not_among_the_first_three() -> None:
+    left = Machine(tuple(CardFacts(index, "card", 20 * GIB) for index in (1, 2, 3)), 64 * GIB, 64 * GIB, 8)
+
+    plan = plan_of(load_preset("manual"), left)
+
+    assert plan.spec.gpus == (1, 2, 3)
+    assert [card.index for card in plan.cards] == [1, 2, 3]
+    assert plan.errors == ()
+
+
 def test_cards_that_do_not_exist_are_named() -> None:
     spec = load_preset("manual", {"gpus": [0, 5], "num_gpus": 2}).spec
 

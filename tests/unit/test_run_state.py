@@ -111,3 +111,11 @@ def test_a_write_that_fails_leaves_the_old_content_and_nothing_else(tmp_path: Pa
         write_atomic(tmp_path / "state.json", b"new")
 
     assert [path.name for path in tmp_path.iterdir()] == ["state.json"]
+
+
+def test_a_run_has_one_mark_whatever_path_leads_to_it(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/run").symlink_to(tmp_path / "run")
+
+    assert RunDir(tmp_path / "elsewhere/run").mark == RunDir(tmp_path / "run").mark
