@@ -33,7 +33,7 @@ def build_model(spec: RunSpec, device: torch.device) -> PreTrainedModel:
     for part in (model.config, model.encoder.config, model.decoder.config):
         part.use_cache = False
     if spec.train.gradient_checkpointing:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
     model.train()
     return model
 

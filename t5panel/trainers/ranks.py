@@ -37,11 +37,12 @@ class Ranks:
         self._control = dist.new_group(backend="gloo", timeout=CONTROL_TIMEOUT)
 
     def _initialize(self) -> None:
-        backend = "nccl" if self.device.type == "cuda" else "gloo"
+        on_card = self.device.type == "cuda"
+        backend, device = ("nccl", self.device) if on_card else ("gloo", None)
         if self.world_size == 1:
-            dist.init_process_group(backend, store=HashStore(), rank=0, world_size=1)
+            dist.init_process_group(backend, store=HashStore(), rank=0, world_size=1, device_id=device)
         else:
-            dist.init_process_group(backend)
+            dist.init_process_group(backend, device_id=device)
 
     def sum(self, values: Sequence[float]) -> list[float]:
         """Each value summed over the ranks, in double precision on the CPU."""
