@@ -194,22 +194,14 @@ def test_a_model_that_is_no_t5_is_refused_by_its_type(house: House) -> None:
     assert "is a bert model" in message
 
 
-def test_a_tokenizer_larger_than_the_models_vocabulary_is_refused(house: House) -> None:
+def test_a_tokenizer_that_does_not_suit_the_model_is_refused_with_every_reason(house: House) -> None:
     model = text(house.home / "model/config.json", json.dumps({"model_type": "t5", "vocab_size": 5})).parent
-    write_tokenizer(model)
+    write_tokenizer(model, ends_texts=False)
 
     code, message = refused_start(house, "builtin:docstrings", "--model", str(model))
 
     assert code == 4
     assert "model.tokenizer: the tokenizer has 9 tokens, the model's vocabulary only 5" in message
-
-
-def test_a_tokenizer_that_ends_no_text_is_refused(house: House) -> None:
-    write_tokenizer(house.home / "tokenizer", ends_texts=False)
-
-    code, message = refused_start(house, "builtin:docstrings", "--set", f"model.tokenizer={house.home}/tokenizer")
-
-    assert code == 4
     assert "model.tokenizer: a text ends in token 4 and is padded with 0; T5's are 1 and 0" in message
 
 

@@ -24,6 +24,17 @@ from tests.house.household import House, ended, eventually, supervisor_pid
 NASTY = ("own-session", "ignores-term", "daemon")
 
 
+def supervise_with_short_patience(run: RunDir, *, ranks: int = 0) -> None:
+    """Start a supervisor that waits one second where others wait longer, and see the ranks alive."""
+    code = (
+        "import sys, t5panel.launch.supervisor as it\n"
+        "it.STOP_SECONDS = it.FAREWELL_SECONDS = it.TERM_SECONDS = 1.0\n"
+        "sys.exit(it.main(sys.argv[1]))"
+    )
+    subprocess.run([sys.executable, "-c", code, str(run.path)], check=True)
+    eventually(lambda: run.state.exists() and len(list(run.logs.glob("alive-*"))) == ranks)
+
+
 def test_a_result_decides_success_and_not_the_launchers_exit_code(house: House) -> None:
     run = house.fake_run("finishes")
 
@@ -86,7 +97,9 @@ def test_a_second_sigterm_kills_at_once(house: House) -> None:
 
 
 def test_ranks_that_outlive_their_launcher_are_swept_and_the_run_has_failed(house: House) -> None:
-    run = house.started("leaves", *NASTY)
+    run = house.fake_run("leaves", *NASTY)
+
+    supervise_with_short_patience(run, ranks=3)
 
     state = ended(run)
 
@@ -96,7 +109,8 @@ def test_ranks_that_outlive_their_launcher_are_swept_and_the_run_has_failed(hous
 
 
 def test_a_killed_launcher_takes_its_ranks_with_it(house: House) -> None:
-    run = house.started("waits", *NASTY)
+    run = house.fake_run("waits", *NASTY)
+    supervise_with_short_patience(run, ranks=3)
     launcher = msgspec.json.decode(run.state.read_bytes())["launcher"]["pid"]
 
     os.kill(launcher, signal.SIGKILL)
@@ -281,21 +295,9 @@ def test_what_the_supervisor_writes_holds_no_field_that_its_readers_do_not_know(
     assert msgspec.json.encode(msgspec.json.decode(run.state.read_bytes(), type=State)) == run.state.read_bytes()
 
 
-def supervise_with_short_patience(run: RunDir) -> None:
-    """Start a supervisor that waits one second where others wait minutes."""
-    code = (
-        "import sys, t5panel.launch.supervisor as it\n"
-        "it.STOP_SECONDS = it.FAREWELL_SECONDS = it.TERM_SECONDS = 1.0\n"
-        "sys.exit(it.main(sys.argv[1]))"
-    )
-    subprocess.run([sys.executable, "-c", code, str(run.path)], check=True)
-    eventually(run.state.exists)
-
-
 def test_ranks_that_do_not_stop_in_time_are_killed_and_the_run_says_so(house: House) -> None:
     run = house.fake_run("waits", *NASTY)
-    supervise_with_short_patience(run)
-    eventually(lambda: len(list(run.logs.glob("alive-*"))) == 3)
+    supervise_with_short_patience(run, ranks=3)
 
     request_stop(run, now=False)
 
