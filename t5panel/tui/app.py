@@ -49,7 +49,8 @@ class PanelApp(App[None]):
 
     def get_theme_variable_defaults(self) -> dict[str, str]:
         """Our own colours under any theme."""
-        return dict(THEME.variables)
+        own = ("series-", "rule", "quiet")
+        return {name: colour for name, colour in THEME.variables.items() if name.startswith(own)}
 
     def get_default_screen(self) -> Screen[None]:
         """The first frame."""

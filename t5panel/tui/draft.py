@@ -94,7 +94,7 @@ def _method(name: str) -> Method:
     try:
         preset = load_preset(name)
     except T5PanelError as error:
-        return Method(name, "broken", error.faults[0].message, installed=True, faults=error.faults)
+        return Method(name, "", error.faults[0].message, installed=True, faults=error.faults)
     return Method(name, preset.spec.launcher, preset.summary, installed=preset.spec.method != "llamafactory")
 
 

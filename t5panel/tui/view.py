@@ -10,9 +10,12 @@ from t5panel.contract.layout import RunDir
 from t5panel.errors import Fault
 from t5panel.monitor.history import History, Snapshot
 from t5panel.monitor.tail import last_lines
+from t5panel.render import duration
 from t5panel.session import user_faults
 
 LOG_LINES = 60
+JOURNAL = "the run"
+"""Not a log file: what the supervisor noted of the run."""
 _NOT_TEXT = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f]")
 
 
@@ -29,17 +32,24 @@ class RunView:
 
 def log_names(ranks: int) -> tuple[str, ...]:
     """The logs of a run, in the order in which a key walks through them."""
-    return (*(f"rank {rank}" for rank in range(ranks)), "launcher", "preparation", "supervisor")
+    return (*(f"rank {rank}" for rank in range(ranks)), "launcher", "preparation", "supervisor", JOURNAL)
 
 
 def look(history: History, log_name: str | None) -> RunView:
     """The run now; without a chosen log the first that says anything."""
     snapshot = history.refresh()
     names = log_names(int(snapshot.info.spec["num_gpus"])) if log_name is None else (log_name,)
-    ends = ((name, last_lines(log_path(snapshot.run, name), LOG_LINES)) for name in names)
+    ends = ((name, _end_of(snapshot, name)) for name in names)
     name, lines = next((end for end in ends if any(end[1])), (names[0], ()))
     clean = tuple(_NOT_TEXT.sub("", line.expandtabs(4)) for line in lines)
     return RunView(snapshot, name, clean, user_faults(snapshot.run))
+
+
+def _end_of(snapshot: Snapshot, name: str) -> tuple[str, ...]:
+    if name != JOURNAL:
+        return last_lines(log_path(snapshot.run, name), LOG_LINES)
+    begin, events = snapshot.info.created, snapshot.events[-LOG_LINES:]
+    return tuple(f"+{duration(max(0.0, event.time - begin))}  {event.name}: {event.message}" for event in events)
 
 
 def log_path(run: RunDir, name: str) -> Path:

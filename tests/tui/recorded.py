@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from t5panel.contract.layout import RunDir
-from t5panel.contract.records import Card, Phase, ProcessId, RunInfo, Sample, State, Step, encode_line
+from t5panel.contract.records import Card, Event, Phase, ProcessId, RunInfo, Sample, State, Step, encode_line
 from t5panel.monitor.proc import boot_id, read_process
 from t5panel.plan.machine import GIB
 
@@ -58,9 +58,15 @@ def _cut(run: RunDir, *, steps: int) -> RunDir:
     run.metrics.write_bytes(b"".join(lines[: end + 1]))
     run.result.unlink()
     last = msgspec.json.decode(lines[end], type=Step).time
-    samples = run.samples.read_bytes().splitlines(keepends=True)
-    run.samples.write_bytes(b"".join(line for line in samples if msgspec.json.decode(line, type=Sample).time <= last))
+    _keep(run.samples, Sample, last)
+    _keep(run.events, Event, last)
     return run
+
+
+def _keep(path: Path, kind: type[Sample] | type[Event], last: float) -> None:
+    """Only the lines up to a time."""
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(line for line in lines if msgspec.json.decode(line, type=kind).time <= last))
 
 
 def _write_state(run: RunDir, phase: Phase, message: str, *, boot: str) -> None:

@@ -9,6 +9,8 @@ import pytest
 from textual.pilot import Pilot
 
 from t5panel.tui.screens.run import RunScreen
+from t5panel.tui.screens.stop import StopDialog
+from t5panel.tui.widgets.methods import MethodList
 
 from .panels import NO_CARDS, THREE_CARDS, panel, planned, screen_text, until
 from .recorded import crashed, ended, finished, living
@@ -40,14 +42,14 @@ async def faulty(pilot: Pilot[None]) -> None:
     """Two impossible values were typed."""
     await planned(pilot)
     await pilot.press("e", "0", "down", "x", "enter")
-    await pilot.pause(0.2)
+    await until(pilot, lambda: isinstance(pilot.app.focused, MethodList))
 
 
 async def asked(pilot: Pilot[None]) -> None:
     """The question before a stop is open."""
     await watched(pilot)
     await pilot.press("s")
-    await pilot.pause(0.1)
+    await until(pilot, lambda: isinstance(pilot.app.screen, StopDialog))
 
 
 @sizes

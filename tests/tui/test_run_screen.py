@@ -7,8 +7,11 @@ from pathlib import Path
 import pytest
 from textual.pilot import Pilot
 
+from t5panel import session
 from t5panel.contract.layout import RunDir
+from t5panel.errors import UsageError
 from t5panel.tui.screens import run as run_screen
+from t5panel.tui.screens.faults import FaultsDialog
 from t5panel.tui.screens.run import RunScreen
 from t5panel.tui.screens.runs import RunsScreen
 from t5panel.tui.screens.setup import SetupScreen
@@ -131,6 +134,51 @@ async def test_a_key_walks_through_the_logs(home: Path) -> None:
 
         assert "Log of rank 0" in first
         assert "\n red words of rank one" in shown(pilot, LogPane)
+
+
+async def test_the_journal_of_a_run_is_one_of_its_logs(home: Path) -> None:
+    living(home)
+
+    async with panel().run_test(size=SIZE) as pilot:
+        await watched(pilot)
+        for name in ("rank 1", "rank 2", "launcher", "preparation", "supervisor", "the run"):
+            await pilot.press("o")
+            await until(pilot, lambda name=name: f"Log of {name}" in shown(pilot, LogPane))  # type: ignore[misc]
+
+        assert "started: the supervisor started" in shown(pilot, LogPane)
+
+
+async def test_an_ended_run_goes_on_with_one_key(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    resumed: list[RunDir] = []
+    monkeypatch.setattr(session, "resume", resumed.append)
+    run = crashed(home)
+
+    async with panel().run_test(size=SIZE) as pilot:
+        await planned(pilot)
+        await pilot.press("2")
+        await watched(pilot)
+        await pilot.press("r")
+        await until(pilot, lambda: bool(resumed))
+        await watched(pilot)
+
+        assert resumed == [run]
+
+
+async def test_a_run_that_cannot_go_on_says_why(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(run: RunDir) -> None:
+        raise UsageError.of(run.run_id, "is still running")
+
+    monkeypatch.setattr(session, "resume", refuse)
+    crashed(home)
+
+    async with panel().run_test(size=SIZE) as pilot:
+        await planned(pilot)
+        await pilot.press("2")
+        await watched(pilot)
+        await pilot.press("r")
+        await until(pilot, lambda: isinstance(pilot.app.screen, FaultsDialog))
+
+        assert "is still running" in screen_text(pilot)
 
 
 @pytest.fixture

@@ -72,7 +72,7 @@ async def test_an_impossible_value_is_shown_where_it_is_and_starts_nothing() -> 
         await planned(pilot)
 
         await pilot.press("e", "0", "down", "x", "enter", "enter")
-        await pilot.pause(0.2)
+        await until(pilot, lambda: len(pilot.app._notifications) == 2)
 
         form = " ".join(shown(pilot, FormPane).split())
         assert "✗ Input should be greater than or equal to 1, not 0" in form
@@ -80,7 +80,6 @@ async def test_an_impossible_value_is_shown_where_it_is_and_starts_nothing() -> 
         assert "Set this right first" in shown(pilot, PlanPane)
         assert pilot.app.screen.query_one(CommandPane).command is None
         assert starts.asked == []
-        assert len(pilot.app._notifications) == 2
 
 
 async def test_a_contradiction_between_settings_is_a_fault_too() -> None:
@@ -206,6 +205,18 @@ async def test_typing_is_never_blocked_and_only_the_newest_plan_stays() -> None:
         plan = pilot.app.screen.query_one(PlanPane).plan
         assert plan is not None
         assert plan.spec.train.per_device_train_batch_size == 12
+
+
+async def test_an_unknown_preset_is_said_and_another_can_be_chosen() -> None:
+    async with panel(preset="deepsped").run_test(size=SIZE) as pilot:
+        await planned(pilot)
+        unknown = " ".join(shown(pilot, PlanPane).split())
+
+        await pilot.press("down")
+        await planned(pilot)
+
+        assert "no preset 'deepsped' did you mean 'deepspeed'?" in unknown
+        assert "8 × 16 × 3 = 384" in shown(pilot, PlanPane)
 
 
 async def test_a_preset_with_bad_overrides_opens_with_its_faults() -> None:

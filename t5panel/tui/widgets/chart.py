@@ -124,7 +124,7 @@ def draw(chart: Chart, width: int, height: int) -> tuple[Row, ...]:
     gutter = max(map(len, labels), default=0) + 1
     canvas = Canvas(width - gutter - 1, plot_height)
     scale = Scale(*span, plot_height * 4, chart.log)
-    _paint(canvas, chart, scale)
+    _paint(canvas, chart, [squeezed(series, width, canvas.width) for series in columns], scale)
     at = {scale.row(tick) >> 2: label for tick, label in zip(ticks, labels, strict=True)}
     rows = [_y_row(at.get(y), gutter, canvas, y) for y in range(plot_height)]
     return (_legend(chart, width), *rows, _x_row(chart, gutter, width))
@@ -143,6 +143,17 @@ def columns_of(curve: Curve, chart: Chart, count: int) -> Iterator[Column]:
             chunk = [value for value in chunk if not math.isnan(value)]
         if chunk:
             yield column, min(chunk), max(chunk)
+
+
+def squeezed(columns: Sequence[Column], cells: int, fewer: int) -> list[Column]:
+    """The columns of a plot of `cells` cells on one of `fewer`: the values are read once, however many they are."""
+    share = (2 * fewer - 1) / max(1, 2 * cells - 1)
+    found: dict[int, Column] = {}
+    for column, low, high in columns:
+        at = round(column * share)
+        _, least, greatest = found.get(at, (at, low, high))
+        found[at] = (at, min(low, least), max(high, greatest))
+    return list(found.values())
 
 
 def smoothed(columns: Sequence[Column]) -> list[Column]:
@@ -204,10 +215,10 @@ def _value_span(columns: Sequence[Sequence[Column]], chart: Chart) -> tuple[floa
     return low, high
 
 
-def _paint(canvas: Canvas, chart: Chart, scale: Scale) -> None:
+def _paint(canvas: Canvas, chart: Chart, series: Sequence[Sequence[Column]], scale: Scale) -> None:
     """Lines first, marks over them."""
     for number, curve in sorted(enumerate(chart.curves), key=lambda item: item[1].marks):
-        columns = list(columns_of(curve, chart, canvas.width * 2))
+        columns = series[number]
         if curve.marks:
             for x, _, high in columns:
                 canvas.mark(x, scale.row(high), str(number))

@@ -48,7 +48,8 @@ class RamPlot(Plot):
 
     def watch_view(self, view: RunView | None) -> None:
         """Draw what is new."""
-        self.border_title = "RAM per rank"
+        sample = view.snapshot.sample if view else None
+        self.border_title = f"RAM per rank, host limit {memory_text(sample.ram_limit)}" if sample else "RAM per rank"
         if view is not None:
             self.chart = ram_chart(view.snapshot)
 

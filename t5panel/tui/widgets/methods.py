@@ -59,6 +59,8 @@ class MethodPane(Vertical):
 def _option(method: Method) -> Option:
     name = method.name.rsplit("/", 1)[-1]
     word, style = (f"under {method.launcher}", "$quiet") if method.installed else ("not installed", "$warning")
+    if method.faults:
+        word, style = "cannot be used", "$error"
     return Option(Content.assemble(f"{name:<13}", (word, style)), id=method.name)
 
 

@@ -65,11 +65,7 @@ def plan_parts(formula: str, plan: Plan | None, faults: tuple[Fault, ...]) -> It
     if faults:
         yield ("Set this right first\n", "bold $error")
         for fault in faults:
-            yield from (
-                ("✗ ", "$error"),
-                f"{fault.where.rpartition(': ')[2].removeprefix('train.')}\n",
-                f"  {fault.message}\n",
-            )
+            yield from _fault_parts(fault)
         return
     yield from ((formula, "bold $accent"), " rows a step\n" if formula else "")
     if plan is None:
@@ -81,6 +77,14 @@ def plan_parts(formula: str, plan: Plan | None, faults: tuple[Fault, ...]) -> It
     yield from _verdict_parts(plan)
     yield from _memory_parts(plan)
     yield from _finding_parts(plan, "warning", "info")
+
+
+def _fault_parts(fault: Fault) -> Iterator[Part]:
+    """A setting by its name, whose help the form shows; anything else with its hint."""
+    _, is_setting, key = fault.where.rpartition(": ")
+    yield from (("✗ ", "$error"), f"{key.removeprefix('train.')}\n  {fault.message}\n")
+    if fault.hint and not is_setting:
+        yield (f"  {fault.hint}\n", "$quiet")
 
 
 def _memory_parts(plan: Plan) -> Iterator[Part]:
