@@ -27,13 +27,14 @@ Document = dict[str, Any]
 
 REHEARSAL: Mapping[str, Any] = {
     "model.name_or_path": "builtin:tiny",
-    "data.max_source_length": 96,
-    "data.max_target_length": 64,
+    "data.max_source_length": 64,
+    "data.max_target_length": 48,
     "data.max_eval_samples": 48,
     "data.max_predict_samples": 6,
-    "train.max_steps": 20,
-    "train.learning_rate": 5e-3,
+    "train.max_steps": 24,
+    "train.learning_rate": 1e-2,
     "train.bf16": False,
+    "train.gradient_checkpointing": False,
     "train.generation_max_length": 48,
 }
 """What a rehearsal on the CPU lays over a shipped preset, under the user's own settings."""

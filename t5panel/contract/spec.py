@@ -162,8 +162,6 @@ class RunSpec(Part):
     train: TrainSpec = TrainSpec()
     deepspeed: dict[str, Any] | None = None
     """DeepSpeed's own JSON; batch, accumulation, clipping, precision and optimizer are filled in from `train`."""
-    schedule: None = None
-    """Reserved for the daily time window."""
 
     @model_validator(mode="after")
     def _parts_agree(self) -> Self:

@@ -29,8 +29,8 @@ MAIN_KEYS = (
     "train.gradient_checkpointing",
     ZERO_STAGE,
 )
-CHOSEN_ELSEWHERE = ("method", "schedule")
-"""The method is the preset's; a schedule does not exist yet."""
+CHOSEN_ELSEWHERE = ("method",)
+"""The method is the preset's."""
 
 
 @dataclass(frozen=True, slots=True)

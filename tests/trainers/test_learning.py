@@ -12,7 +12,7 @@ import torch
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 from t5panel.contract.layout import RunDir
-from tests.trainers.runs import finished_run, last_evaluation, reversed_words, write_pairs
+from tests.trainers.runs import finished_run, last_evaluation, losses, reversed_words, write_pairs
 
 LETTERS, LENGTH = "wxyz", 8
 ENTROPY_FLOOR = LENGTH * math.log(len(LETTERS)) / (LENGTH + 1)
@@ -71,6 +71,19 @@ def test_unseen_words_are_reversed_by_the_checkpoint_as_transformers_loads_it(ru
 
     right = sum(answer == word[::-1] for answer, word in zip(answers, unseen, strict=True))
     assert right / len(unseen) >= 0.95
+
+
+def test_fine_tuning_starts_where_the_checkpoint_ended(run: RunDir, words: list[str], tmp_path: Path) -> None:
+    data = write_pairs(tmp_path / "words.jsonl", [(word, word[::-1]) for word in words[:UNSEEN_WORDS]])
+    settings = {
+        "model.name_or_path": str(run.checkpoints / "checkpoint-450"),
+        "train.max_steps": 3,
+        "train.learning_rate": 1e-5,
+    }
+
+    tuned = finished_run(tmp_path / "tuned", "manual", data, settings)
+
+    assert max(losses(tuned)) < 0.1
 
 
 def test_sample_predictions_and_corpus_scores_are_recorded(run: RunDir) -> None:

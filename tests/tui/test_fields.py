@@ -12,7 +12,7 @@ FIELDS = {field.key: field for field in form_fields(sharded=True)}
 
 
 def test_every_setting_of_a_run_can_be_reached() -> None:
-    keys = {key for key, _ in flat_keys()} - {"method", "schedule"}
+    keys = {key for key, _ in flat_keys()} - {"method"}
 
     assert keys <= set(FIELDS)
 
