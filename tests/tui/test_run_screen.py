@@ -145,7 +145,7 @@ async def test_the_journal_of_a_run_is_one_of_its_logs(home: Path) -> None:
             await pilot.press("o")
             await until(pilot, lambda name=name: f"Log of {name}" in shown(pilot, LogPane))  # type: ignore[misc]
 
-        assert "started: the supervisor started" in shown(pilot, LogPane)
+        await until(pilot, lambda: "started: the supervisor started" in shown(pilot, LogPane))
 
 
 async def test_an_ended_run_goes_on_with_one_key(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
