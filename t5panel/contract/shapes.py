@@ -49,8 +49,8 @@ SHAPES: dict[str, Shape] = {
     "v1_1-small": Shape(32128, 512, 64, 1024, 8, 8, 6, gated=True),
     "v1_1-base": Shape(32128, 768, 64, 2048, 12, 12, 12, gated=True),
     "v1_1-large": Shape(32128, 1024, 64, 2816, 24, 24, 16, gated=True),
-    "mt5-small": Shape(250112, 512, 64, 1024, 8, 8, 6, gated=True, model_type="mt5"),
-    "mt5-base": Shape(250112, 768, 64, 2048, 12, 12, 12, gated=True, model_type="mt5"),
+    "mt5-small": Shape(250112, 512, 64, 1024, 8, 8, 6, gated=True),
+    "mt5-base": Shape(250112, 768, 64, 2048, 12, 12, 12, gated=True),
     "umt5-small": Shape(256384, 512, 64, 1024, 8, 8, 6, gated=True, model_type="umt5"),
     "umt5-base": Shape(256384, 768, 64, 2048, 12, 12, 12, gated=True, model_type="umt5"),
     "byt5-small": Shape(384, 1472, 64, 3584, 12, 4, 6, gated=True),
@@ -58,8 +58,8 @@ SHAPES: dict[str, Shape] = {
 }
 """Source: the config.json of each published model on the Hugging Face hub; `tiny` is ours.
 
-All are tied: transformers 5 ties the embeddings of every T5 that starts from random weights (configuration_t5.py), also
-where the published weights have a head of their own.
+mT5 is T5 v1.1 with a larger vocabulary, and is built as one. All are tied: transformers 5 ties the embeddings of every
+T5 that starts from random weights (configuration_t5.py), also where the published weights have a head of their own.
 """
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForSeq2SeqLM, MT5Config, PreTrainedModel, T5Config, UMT5Config, set_seed
+from transformers import AutoConfig, AutoModelForSeq2SeqLM, PreTrainedModel, T5Config, UMT5Config, set_seed
 
 from t5panel.contract.shapes import Shape, builtin_shape, is_builtin
 from t5panel.contract.spec import RunSpec
 
-_CONFIGS = {"t5": T5Config, "mt5": MT5Config, "umt5": UMT5Config}
+_CONFIGS = {"t5": T5Config, "umt5": UMT5Config}
+_NOT_FRESH = ("model_type", "architectures", "tie_word_embeddings", "scale_decoder_outputs", "transformers_version")
 
 
 def build_model(spec: RunSpec, device: torch.device) -> PreTrainedModel:
@@ -42,9 +43,23 @@ def load_config(spec: RunSpec) -> Any:  # noqa: ANN401 - transformers' configs a
     """The model's config with the spec's dropout."""
     name = spec.model.name_or_path
     config = config_of(builtin_shape(name)) if is_builtin(name) else AutoConfig.from_pretrained(name)
+    if spec.model.from_scratch and not is_builtin(name):
+        config = fresh_config(config)
     if spec.train.dropout_rate is not None:
         config.dropout_rate = spec.train.dropout_rate
     return config
+
+
+def fresh_config(config: Any) -> Any:  # noqa: ANN401
+    """The config of a published model, fit for random weights.
+
+    transformers 5 ties the embeddings of every T5 that starts at random; a tied head must be scaled, as T5's first
+    version is. With the unscaled outputs that v1.1 and mT5 were published with, the first loss would be over 100.
+    """
+    if config.model_type not in ("t5", "mt5"):
+        return config
+    published = config.to_dict()
+    return T5Config(**{key: value for key, value in published.items() if key not in _NOT_FRESH})
 
 
 def config_of(shape: Shape) -> Any:  # noqa: ANN401
