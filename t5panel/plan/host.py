@@ -5,13 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from t5panel.contract.shapes import Shape
-from t5panel.contract.spec import Launcher, RunSpec
+from t5panel.contract.spec import Launcher, Method, RunSpec
 from t5panel.plan.memory import MIB, Verdict, state_bytes_on_host
 
-CUDA_RANK = 1_550 * MIB
-"""One CUDA rank: torch, transformers and the driver's host mappings. Source: 1.3-1.8 GB measured with 2026 packages."""
+CUDA_RANK: dict[Method, int] = {
+    "manual": 1_560 * MIB,
+    "trainer": 1_990 * MIB,
+    "deepspeed": 2_100 * MIB,
+    "llamafactory": 2_100 * MIB,
+}
+"""Steady resident memory of a CUDA rank: torch, the libraries' kernels and the driver's mappings, files counted in full.
+
+Source: this project's trainers on one H100 with torch 2.11 and t5-base; llamafactory is taken to be like deepspeed.
+"""
 CPU_RANK = 430 * MIB
-"""One CPU rank before its model. Source: measured on this project's own trainers, see README."""
+"""One CPU rank before its model. Source: measured on this project's trainers, torch 2.13."""
 LAUNCHER: dict[Launcher, int] = {"torchrun": 225 * MIB, "accelerate": 230 * MIB, "deepspeed": 490 * MIB}
 """The launcher's own processes. Source: measured, torch 2.13."""
 SUPERVISOR = 20 * MIB
@@ -43,7 +51,9 @@ class HostMemory:
 
 def host_memory(spec: RunSpec, shape: Shape, capacity: int) -> HostMemory:
     """Host RAM of a run on a machine that may use `capacity` bytes."""
-    on_cpu = spec.device == "cpu"
-    # A CUDA rank holds its weights on the host for a moment while they are loaded: the peak, not the steady state.
-    per_rank = CPU_RANK + state_bytes_on_host(spec, shape) if on_cpu else CUDA_RANK + 4 * shape.parameters
+    if spec.device == "cpu":
+        per_rank = CPU_RANK + state_bytes_on_host(spec, shape)
+    else:
+        # The weights pass through the host when they are loaded and when they are saved: the peak, not the steady state.
+        per_rank = CUDA_RANK[spec.method] + 4 * shape.parameters
     return HostMemory(capacity, per_rank, per_rank * spec.num_gpus, LAUNCHER[spec.launcher], SUPERVISOR)
