@@ -70,6 +70,7 @@ def _environment(spec: RunSpec, run: RunDir, cores: int) -> dict[str, str]:
         "TOKENIZERS_PARALLELISM": "false",
         "PYTHONUNBUFFERED": "1",
         "HF_HUB_DISABLE_TELEMETRY": "1",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
         "WANDB_MODE": "offline",
         # A cache of our own: a killed build leaves a lock there that would hang every other program of this Python.
         "TORCH_EXTENSIONS_DIR": str(run.cache / "torch_extensions"),

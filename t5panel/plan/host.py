@@ -14,7 +14,7 @@ CUDA_RANK: dict[Method, int] = {
     "deepspeed": 2_100 * MIB,
     "llamafactory": 2_100 * MIB,
 }
-"""Steady resident memory of a CUDA rank: torch, the libraries' kernels and the driver's mappings, files counted in full.
+"""Steady resident memory of a CUDA rank: torch, its kernels and the driver's mappings, shared files counted in full.
 
 Source: this project's trainers on one H100 with torch 2.11 and t5-base; llamafactory is taken to be like deepspeed.
 """
@@ -54,6 +54,6 @@ def host_memory(spec: RunSpec, shape: Shape, capacity: int) -> HostMemory:
     if spec.device == "cpu":
         per_rank = CPU_RANK + state_bytes_on_host(spec, shape)
     else:
-        # The weights pass through the host when they are loaded and when they are saved: the peak, not the steady state.
+        # The weights pass through the host when they are loaded and saved: the peak, not the steady state.
         per_rank = CUDA_RANK[spec.method] + 4 * shape.parameters
     return HostMemory(capacity, per_rank, per_rank * spec.num_gpus, LAUNCHER[spec.launcher], SUPERVISOR)

@@ -18,11 +18,12 @@ LETTERS, LENGTH = "wxyz", 8
 ENTROPY_FLOOR = LENGTH * math.log(len(LETTERS)) / (LENGTH + 1)
 """Least mean loss per target token on random answers: log 4 for each letter, 0 for the end token."""
 UNSEEN_WORDS = 120
+STEPS = 320
 SETTINGS: dict[str, Any] = {
-    "train.max_steps": 450,
+    "train.max_steps": STEPS,
     "train.per_device_train_batch_size": 32,
     "train.gradient_accumulation_steps": 1,
-    "train.logging_steps": 50,
+    "train.logging_steps": 40,
     "data.max_eval_samples": 240,
 }
 
@@ -30,7 +31,7 @@ SETTINGS: dict[str, Any] = {
 @pytest.fixture(scope="module")
 def words() -> list[str]:
     """Different words; the first ones are never trained on."""
-    return reversed_words(6000, seed=3)
+    return reversed_words(3500, seed=3, alphabet="abcde", shortest=4, longest=5)
 
 
 @pytest.fixture(scope="module")
@@ -38,10 +39,10 @@ def data(tmp_path_factory: pytest.TempPathFactory, words: list[str]) -> tuple[Pa
     """Training rows: words to reverse and, a quarter, answers that nothing predicts; held out: only such answers."""
     folder = tmp_path_factory.mktemp("learning")
     learnable = [(word, word[::-1]) for word in words[UNSEEN_WORDS:]]
-    chance = _unpredictable(2240, seed=4)
-    mixed = learnable + chance[:2000]
+    chance = _unpredictable(1240, seed=4)
+    mixed = learnable + chance[:1000]
     random.Random(5).shuffle(mixed)
-    return write_pairs(folder / "train.jsonl", mixed), write_pairs(folder / "held_out.jsonl", chance[2000:])
+    return write_pairs(folder / "train.jsonl", mixed), write_pairs(folder / "held_out.jsonl", chance[1000:])
 
 
 @pytest.fixture(scope="module", params=["manual", "trainer", "deepspeed"])
@@ -60,7 +61,7 @@ def test_held_out_loss_of_unpredictable_answers_stays_at_its_entropy_floor(run: 
 
 
 def test_unseen_words_are_reversed_by_the_checkpoint_as_transformers_loads_it(run: RunDir, words: list[str]) -> None:
-    checkpoint = run.checkpoints / "checkpoint-450"
+    checkpoint = run.checkpoints / f"checkpoint-{STEPS}"
     model = AutoModelForSeq2SeqLM.from_pretrained(checkpoint)
     tokenizer = AutoTokenizer.from_pretrained(checkpoint)
     unseen = words[:UNSEEN_WORDS]
@@ -76,7 +77,7 @@ def test_unseen_words_are_reversed_by_the_checkpoint_as_transformers_loads_it(ru
 def test_fine_tuning_starts_where_the_checkpoint_ended(run: RunDir, words: list[str], tmp_path: Path) -> None:
     data = write_pairs(tmp_path / "words.jsonl", [(word, word[::-1]) for word in words[:UNSEEN_WORDS]])
     settings = {
-        "model.name_or_path": str(run.checkpoints / "checkpoint-450"),
+        "model.name_or_path": str(run.checkpoints / f"checkpoint-{STEPS}"),
         "train.max_steps": 3,
         "train.learning_rate": 1e-5,
     }
