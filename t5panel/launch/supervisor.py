@@ -39,9 +39,10 @@ from t5panel.contract.records import (
 )
 from t5panel.launch.processes import Stopped, become_subreaper, reap, spawn, stop_all
 from t5panel.monitor.hardware import Nvml, host_memory, process_memory, proportional_memory
+from t5panel.monitor.last_words import how_it_ended, read_log, why
 from t5panel.monitor.proc import boot_id, descendants, is_alive, marked, read_process
 from t5panel.monitor.runs import prepared_text, read_prepared, read_result
-from t5panel.monitor.tail import Tail, last_lines
+from t5panel.monitor.tail import Tail
 
 TICK_SECONDS = 1.0
 STOP_SECONDS = 120.0
@@ -123,8 +124,8 @@ class Supervisor:
             return self._outcome_of_stop(ending, "before the training began")
         if self.run.faults.exists():
             return Outcome("failed", EXIT_FAULTS, "the data or the model cannot be used")
-        last = _last_error((self.run.prepare_log,))
-        return Outcome("failed", 1, f"the preparation {_how_it_ended(code)}: {last}")
+        last = why((read_log(self.run.prepare_log),))
+        return Outcome("failed", 1, f"the preparation {how_it_ended(code)}: {last}")
 
     def _note_prepared(self) -> None:
         """Say what the preparation left out of the data."""
@@ -192,7 +193,7 @@ class Supervisor:
         for pid, code in reap().items():
             self._exit_codes[pid] = code
             if self._launcher is not None and pid == self._launcher.pid:
-                self._event("exited", f"pid {pid} {_how_it_ended(code)}")
+                self._event("exited", f"pid {pid} {how_it_ended(code)}")
 
     def _sweep(self, *, grace: float) -> Stopped:
         """End every process of this run, found as our descendant or by the run's mark."""
@@ -269,8 +270,9 @@ class Supervisor:
 
     def _failure_message(self, code: int) -> str:
         # All rank logs, not those of registered ranks: a rank may fail on its first line.
-        last = _last_error((*sorted(self.run.logs.glob("rank-*.log")), self.run.launcher_log))
-        return f"the ranks ended without a result (the launcher {_how_it_ended(code)}): {last}"
+        ranks = [read_log(path) for path in sorted(self.run.logs.glob("rank-*.log"))]
+        last = why(ranks, read_log(self.run.launcher_log))
+        return f"the ranks ended without a result (the launcher {how_it_ended(code)}): {last}"
 
     def _set_phase(self, phase: Phase, message: str) -> None:
         self._phase, self._message = phase, message
@@ -315,28 +317,9 @@ def _process_id(pid: int) -> ProcessId:
 
 def _outcome_of_result(result: Result, code: int) -> Outcome:
     if result.status == "finished":
-        note = "" if code == 0 else f" (the launcher {_how_it_ended(code)})"
+        note = "" if code == 0 else f" (the launcher {how_it_ended(code)})"
         return Outcome("finished", 0, f"finished at step {result.step:,}{note}")
     return Outcome("stopped", EXIT_STOPPED, f"stopped at step {result.step:,}, checkpoint {result.checkpoint}")
-
-
-def _how_it_ended(code: int) -> str:
-    """An exit code in words; negative ones are signals."""
-    if code >= 0:
-        return f"returned {code}"
-    cause = "; the kernel kills so when memory runs out" if -code == signal.SIGKILL else ""
-    return f"was killed by {signal.Signals(-code).name}{cause}"
-
-
-def _last_error(logs: tuple[Path, ...]) -> str:
-    """The first line in these logs that names an exception, else their last words."""
-    for log in logs:
-        for line in reversed(last_lines(log, 200)):
-            head = line.split(":", 1)[0]
-            if head and " " not in head and head.rsplit(".", 1)[-1].endswith(("Error", "Exception", "Interrupt")):
-                return line
-    words = [line for log in logs for line in last_lines(log, 1)]
-    return words[-1] if words else "no output; see the logs folder"
 
 
 def main(path: str) -> int:
