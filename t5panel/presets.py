@@ -20,6 +20,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from t5panel.contract.layout import user_presets_home
+from t5panel.contract.paths import user_path
 from t5panel.contract.spec import DataSpec, ModelSpec, RunSpec, TrainSpec
 from t5panel.errors import Fault, UsageError
 
@@ -103,10 +104,8 @@ def find_preset(name_or_path: str) -> Path:
     Raises: UsageError when there is none, naming the likely one.
     """
     looks_like_path = name_or_path.endswith((".yaml", ".yml")) or "/" in name_or_path
-    candidates = (
-        (Path(name_or_path),) if looks_like_path else tuple(home / f"{name_or_path}.yaml" for home in search_path())
-    )
-    for path in candidates:
+    file = user_path(name_or_path if looks_like_path else f"{name_or_path}.yaml", "--preset")
+    for path in (file,) if looks_like_path else tuple(home / file for home in search_path()):
         if path.is_file():
             return path
     if looks_like_path:

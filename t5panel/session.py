@@ -17,6 +17,7 @@ import msgspec
 
 from t5panel import __version__
 from t5panel.contract.layout import PRIVATE, RunDir, all_runs, runs_home, write_atomic
+from t5panel.contract.paths import user_path
 from t5panel.contract.records import CommandInfo, Request, RunInfo
 from t5panel.contract.shapes import is_builtin
 from t5panel.contract.spec import RunSpec
@@ -57,7 +58,7 @@ def prospect(wish: Wish, *, machine: Machine | None = None) -> Prospect:
     here = machine or read_machine()
     preset = resolved_preset(wish, here)
     inspection = inspect(preset.spec)
-    run = RunDir(wish.run_dir.expanduser().absolute() if wish.run_dir else _fresh_run_dir(preset.name))
+    run = RunDir(_run_path(wish, preset.name))
     place = place_findings(run.path, preset.spec, inspection.shape) if here.ours else ()
     rehearsal = wants_rehearsal(preset.spec, here)
     findings = (*inspection.findings, *place)
@@ -116,8 +117,8 @@ def find_run(name: str) -> RunDir:
 
     Raises: UsageError when none or several match.
     """
-    path = Path(name).expanduser()
-    if (path / "run.json").is_file():
+    path = user_path(name, "RUN")
+    if os.access(RunDir(path).run_json, os.R_OK):
         return RunDir(path.absolute())
     runs = list(all_runs(runs_home()))
     if name == "last" and runs:
@@ -173,27 +174,39 @@ def resolved_preset(wish: Wish, machine: Machine) -> Preset:
 
 
 def _with_absolute_paths(spec: RunSpec) -> RunSpec:
-    """The same spec from anywhere: the ranks do not run in the user's folder."""
+    """The same spec from anywhere: the ranks do not run in the user's folder.
 
-    def absolute(path: str | None, *, only_existing: bool) -> str | None:
-        if path is None or is_builtin(path) or (only_existing and not Path(path).expanduser().exists()):
-            return path
-        return str(Path(path).expanduser().absolute())
+    Raises: UsageError with every path that is none.
+    """
+    faults: list[Fault] = []
 
-    data = {name: absolute(getattr(spec.data, name), only_existing=False) for name in ("train", "validation")}
-    model = {name: absolute(getattr(spec.model, name), only_existing=True) for name in ("name_or_path", "tokenizer")}
-    return spec.model_copy(
-        update={
-            "data": spec.data.model_copy(update=data),
-            "model": spec.model.model_copy(update=model),
-            "interpreter": _absolute_program(spec.interpreter),
-        }
-    )
+    def absolute(key: str, text: str | None, *, always: bool) -> str | None:
+        if text is None or is_builtin(text):
+            return text
+        try:
+            path = user_path(text, key)
+        except UsageError as error:
+            faults.extend(error.faults)
+            return text
+        return str(path.absolute()) if always or os.access(path, os.F_OK) else text
+
+    data = {name: absolute(f"data.{name}", getattr(spec.data, name), always=True) for name in ("train", "validation")}
+    # A model that is no folder is a hub id.
+    model = {
+        name: absolute(f"model.{name}", getattr(spec.model, name), always=False)
+        for name in ("name_or_path", "tokenizer")
+    }
+    # A program by name is left to PATH. Links stay: a venv's python is one.
+    by_path = spec.interpreter is not None and "/" in spec.interpreter
+    interpreter = absolute("interpreter", spec.interpreter, always=True) if by_path else spec.interpreter
+    if faults:
+        raise UsageError(faults)
+    parts = {"data": spec.data.model_copy(update=data), "model": spec.model.model_copy(update=model)}
+    return spec.model_copy(update={**parts, "interpreter": interpreter})
 
 
-def _absolute_program(name: str | None) -> str | None:
-    """A program by path from anywhere; one by name is left to PATH. Links stay: a venv's python is one."""
-    return os.path.abspath(Path(name).expanduser()) if name and "/" in name else name  # noqa: PTH100
+def _run_path(wish: Wish, preset: str) -> Path:
+    return user_path(str(wish.run_dir), "--run-dir").absolute() if wish.run_dir else _fresh_run_dir(preset)
 
 
 def _fresh_run_dir(preset: str) -> Path:

@@ -162,3 +162,34 @@ def test_a_broken_preset_hides_no_other(house: House) -> None:
     assert answer.exit_code == 2
     assert [row["name"] for row in json.loads(answer.stdout)] == ["deepspeed", "trainer", "manual", "llamafactory"]
     assert "mine.yaml: method: Input should be" in answer.stderr
+
+
+@pytest.mark.parametrize("bad", ["~nobody-has-this-name/x", "a" * 300])
+@pytest.mark.parametrize(
+    ("words", "place"),
+    [
+        ((*PLAN, "--data", "{}"), "data.train"),
+        ((*PLAN, "--set", "data.validation={}"), "data.validation"),
+        ((*PLAN, "--model", "{}"), "model.name_or_path"),
+        ((*PLAN, "--set", "model.tokenizer={}"), "model.tokenizer"),
+        ((*PLAN, "--set", "interpreter={}/python"), "interpreter"),
+        ((*PLAN, "--run-dir", "{}"), "--run-dir"),
+        (("plan", "--preset", "{}"), "--preset"),
+        (("attach", "{}"), "RUN"),
+    ],
+)
+def test_what_can_be_no_path_is_refused_with_its_place(
+    house: House, words: tuple[str, ...], place: str, bad: str
+) -> None:
+    answer = house.click(*(word.format(bad) for word in words))
+
+    assert answer.exit_code == 2, answer.stderr
+    assert answer.stderr.startswith(f"{place}: '{bad[:40]}")
+    assert "is no path" in answer.stderr
+    assert house.is_untouched()
+
+
+def test_all_that_can_be_no_path_stands_in_one_message(house: House) -> None:
+    answer = house.click(*PLAN, "--data", "~nobody-has-this-name/x", "--model", "a" * 300)
+
+    assert [line.partition(":")[0] for line in answer.stderr.splitlines()] == ["data.train", "model.name_or_path"]
