@@ -201,7 +201,7 @@ def runs(*, as_json: bool) -> None:
     for snapshot, info in found:
         last, total = snapshot.last, snapshot.max_steps
         step = f"step {last.step:,}/{total:,}" if last and total else snapshot.state.message[:60]
-        cells = run_row(snapshot.run.run_id, info.created, str(info.spec["method"]), snapshot.state, step)
+        cells = run_row(snapshot.run.run_id, info.created, str(info.spec.get("method")), snapshot.state, step)
         say(f"{cells[0]:32}{cells[1]:22}{cells[2]:12}{cells[3]:12}{cells[4]}")
 
 

@@ -26,6 +26,7 @@ from t5panel.launch.commands import Command, card_indices, command_for, prepare_
 from t5panel.launch.processes import stop_all
 from t5panel.monitor.proc import marked
 from t5panel.monitor.runs import read_info, read_state
+from t5panel.monitor.runs import user_faults as user_faults  # noqa: PLC0414 - both fronts ask the session
 from t5panel.plan.machine import Machine
 from t5panel.plan.planning import Finding, Plan, make_plan, rehearsal_changes, wants_rehearsal
 from t5panel.preflight.inspection import inspect
@@ -128,14 +129,6 @@ def find_run(name: str) -> RunDir:
         return matching[0]
     known = ", ".join(run.run_id for run in (matching or runs)[:5]) or "none yet"
     raise UsageError.of(name, "matches several runs" if matching else "no such run", f"runs: {known}")
-
-
-def user_faults(run: RunDir) -> tuple[Fault, ...]:
-    """Faults of the user's data or model that the preparation found."""
-    try:
-        return tuple(Fault(**fault) for fault in msgspec.json.decode(run.faults.read_bytes()))
-    except FileNotFoundError:
-        return ()
 
 
 def spawn_supervisor(run: RunDir) -> None:

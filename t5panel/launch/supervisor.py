@@ -26,7 +26,6 @@ from t5panel.contract.records import (
     Event,
     Phase,
     ProcessId,
-    Progress,
     RankId,
     RankSample,
     Request,
@@ -41,7 +40,7 @@ from t5panel.launch.processes import Stopped, become_subreaper, reap, spawn, sto
 from t5panel.monitor.hardware import Nvml, host_memory, process_memory, proportional_memory
 from t5panel.monitor.last_words import how_it_ended, read_log, why
 from t5panel.monitor.proc import boot_id, descendants, is_alive, marked, read_process
-from t5panel.monitor.runs import prepared_text, read_prepared, read_result
+from t5panel.monitor.runs import prepared_text, read_prepared, read_progress, read_result
 from t5panel.monitor.tail import Tail
 
 TICK_SECONDS = 1.0
@@ -287,18 +286,12 @@ class Supervisor:
             supervisor=self._own,
             launcher=self._launcher,
             ranks=self._ranks,
-            progress=self._progress(),
+            progress=read_progress(self.run),
             exit_code=exit_code,
             message=self._message,
         )
         with contextlib.suppress(OSError):  # a full disk must not end a training
             write_atomic(self.run.state, msgspec.json.encode(state), durable=durable)
-
-    def _progress(self) -> Progress | None:
-        try:
-            return msgspec.json.decode(self.run.progress.read_bytes(), type=Progress)
-        except FileNotFoundError:
-            return None
 
     def _event(self, name: str, message: str, severity: Literal["info", "warning", "error"] = "info") -> None:
         self._append(self.run.events, encode_line(Event(time.time(), name, message, severity)))

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
 from t5panel.contract.layout import RunDir
-from t5panel.contract.records import ENDED, Phase, Prepared, Result, RunInfo, State
-from t5panel.errors import UsageError
+from t5panel.contract.records import ENDED, Phase, Prepared, Progress, Result, RunInfo, State
+from t5panel.errors import Fault, UsageError
 from t5panel.monitor.proc import boot_id, is_alive
 
+R = TypeVar("R")
 CRASHED = "the supervisor died: the run was cut off (killed, out of memory, or the machine was restarted)"
 
 
@@ -37,9 +40,8 @@ def read_info(run: RunDir) -> RunInfo:
 
 def read_state(run: RunDir) -> RunState:
     """The state of a run, never taken from a stale file: a supervisor that is not alive has no running run."""
-    try:
-        state = msgspec.json.decode(run.state.read_bytes(), type=State)
-    except (FileNotFoundError, msgspec.DecodeError):
+    state = _read(run.state, State)
+    if state is None:
         return RunState("failed", "it never started", alive=False, state=None)
     if state.phase in ENDED:
         return RunState(state.phase, state.message, alive=False, state=state)
@@ -50,17 +52,29 @@ def read_state(run: RunDir) -> RunState:
 
 def read_result(run: RunDir) -> Result | None:
     """result.json of a run, None before a clean end."""
-    try:
-        return msgspec.json.decode(run.result.read_bytes(), type=Result)
-    except FileNotFoundError:
-        return None
+    return _read(run.result, Result)
 
 
 def read_prepared(run: RunDir) -> Prepared | None:
     """prepared.json of a run, None before its data was tokenised."""
+    return _read(run.prepared, Prepared)
+
+
+def read_progress(run: RunDir) -> Progress | None:
+    """progress.json of a run, None when nothing is being prepared."""
+    return _read(run.progress, Progress)
+
+
+def user_faults(run: RunDir) -> tuple[Fault, ...]:
+    """Faults of the user's data or model that the preparation found."""
+    return _read(run.faults, tuple[Fault, ...]) or ()
+
+
+def _read(path: Path, kind: type[R]) -> R | None:
+    """A JSON file of a run; None when it is missing or broken, for one bad file must not hide the run or its list."""
     try:
-        return msgspec.json.decode(run.prepared.read_bytes(), type=Prepared)
-    except FileNotFoundError:
+        return msgspec.json.decode(path.read_bytes(), type=kind)
+    except (OSError, msgspec.DecodeError):
         return None
 
 

@@ -153,6 +153,20 @@ def test_a_run_with_a_broken_description_hides_no_other(house: House, finished: 
     assert house.click("attach", "20260103").exit_code == 2
 
 
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"status": 3}', '[{"where": 1}]', "\\x00"])
+def test_a_broken_file_of_a_run_hides_neither_the_run_nor_any_other(
+    house: House, finished: RunDir, stopped: RunDir, content: str
+) -> None:
+    for path in (stopped.result, stopped.prepared, stopped.faults, stopped.progress):
+        path.write_text(content)
+
+    assert [row["run_id"] for row in json.loads(house.click("runs", "--json").stdout)] == [
+        stopped.run_id,
+        finished.run_id,
+    ]
+    assert house.click("attach", stopped.run_id).exit_code == 130
+
+
 def test_attach_returns_what_the_run_returned(house: House, finished: RunDir, stopped: RunDir) -> None:
     good, ended_early = house.click("attach", finished.run_id), house.click("attach", "last")
 
