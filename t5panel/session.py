@@ -75,6 +75,7 @@ def start(prospect: Prospect, *, force: bool = False) -> RunDir:
     """
     _refuse(prospect.plan.errors, force=force)
     _write_run(prospect)
+    _link_run(prospect.run)
     spawn_supervisor(prospect.run)
     return prospect.run
 
@@ -120,7 +121,7 @@ def find_run(name: str) -> RunDir:
     """
     path = user_path(name, "RUN")
     if os.access(RunDir(path).run_json, os.R_OK):
-        return RunDir(path.absolute())
+        return RunDir(path.resolve())
     runs = list(all_runs(runs_home()))
     if name == "last" and runs:
         return runs[0]
@@ -202,10 +203,10 @@ def _run_path(wish: Wish, preset: str) -> Path:
     return user_path(str(wish.run_dir), "--run-dir").absolute() if wish.run_dir else _fresh_run_dir(preset)
 
 
-def _fresh_run_dir(preset: str) -> Path:
-    stamp = f"{time.strftime('%Y%m%d-%H%M%S')}-{preset}"
+def _fresh_run_dir(name: str) -> Path:
+    stamp = f"{time.strftime('%Y%m%d-%H%M%S')}-{name}"
     home = runs_home()
-    return next(path for n in range(1000) if not (path := home / (stamp if n == 0 else f"{stamp}-{n}")).exists())
+    return next(path for n in range(1000) if not os.path.lexists(path := home / (stamp if n == 0 else f"{stamp}-{n}")))
 
 
 def _refuse(errors: tuple[Finding, ...], *, force: bool) -> None:
@@ -233,6 +234,16 @@ def _write_run(prospect: Prospect) -> None:
         shutil.rmtree(draft.path, ignore_errors=True)
         message = f"{final} cannot be written: {error.strerror}"
         raise PreflightError.of("run-dir", message, "name another with --run-dir") from error
+
+
+def _link_run(run: RunDir) -> None:
+    """Let a run that lives elsewhere be listed among all others."""
+    home = runs_home()
+    if run.path.parent.resolve() == home.resolve():
+        return
+    with contextlib.suppress(OSError):  # it can still be named by its path
+        home.mkdir(parents=True, exist_ok=True, mode=PRIVATE)
+        _fresh_run_dir(run.run_id).symlink_to(run.path.resolve())
 
 
 def _fill_run(draft: RunDir, prospect: Prospect) -> None:

@@ -159,12 +159,12 @@ def user_presets_home() -> Path:
 
 
 def all_runs(home: Path) -> Iterator[RunDir]:
-    """The runs under a folder, newest first by name."""
+    """The runs under a folder, newest first by name; one that lives elsewhere is linked there."""
     if not home.is_dir():
         return
     for path in sorted(home.iterdir(), reverse=True):
-        if not path.name.startswith(".") and (path / "run.json").is_file():
-            yield RunDir(path)
+        if not path.name.startswith(".") and os.access(path / "run.json", os.R_OK):
+            yield RunDir(path.resolve() if path.is_symlink() else path)
 
 
 def write_atomic(path: Path, content: bytes, *, durable: bool = True) -> None:

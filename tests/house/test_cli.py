@@ -241,6 +241,27 @@ def test_a_detached_start_prints_the_id_and_leaves_a_run_behind(house: House) ->
     assert house.click("stop", str(run.path), "--now").exit_code == 0
 
 
+def test_a_run_that_lives_elsewhere_is_listed_and_found_by_its_name(house: House, finished: RunDir) -> None:
+    elsewhere = house.home / "disk" / "mine"
+    assert house.click(*REHEARSE, "--detach", "--run-dir", str(elsewhere)).exit_code == 0
+    house.runs.append(RunDir(elsewhere))
+    rows = json.loads(house.click("runs", "--json").stdout)
+
+    stop = json.loads(house.click("stop", "mine", "--now", "--json").stdout)
+
+    assert [(row["run_id"], row["path"]) for row in rows] == [
+        ("mine", str(elsewhere)),
+        (finished.run_id, str(finished.path)),
+    ]
+    assert (stop["run_id"], stop["phase"], stop["alive"]) == ("mine", "stopped", [])
+
+
+def test_a_run_whose_disk_is_gone_is_not_listed(house: House, finished: RunDir) -> None:
+    (finished.path.parent / "20260103-120000-mine").symlink_to(house.home / "gone")
+
+    assert [row["run_id"] for row in json.loads(house.click("runs", "--json").stdout)] == [finished.run_id]
+
+
 def test_a_failed_run_followed_as_json_prints_json_alone(house: House) -> None:
     run = house.fake_run("fails")
 
