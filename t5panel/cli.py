@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import signal
 import sys
 import time
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
 
 Handler = Callable[..., Any]
 KILL_WAIT_SECONDS = 15.0
-STOP_WAIT_SECONDS = 180.0
+SILENCE_SECONDS = 180.0
+"""A supervisor that is stopping its run and has not been heard of for so long is waited for no more."""
 
 
 def say(text: str) -> None:
@@ -240,9 +242,7 @@ def stop(*, run: str, now: bool, as_json: bool) -> None:
     found = find_run(run)
     begin = time.monotonic()
     if request_stop(found, now=now):
-        deadline = begin + (KILL_WAIT_SECONDS if now else STOP_WAIT_SECONDS)
-        while read_state(found).alive and time.monotonic() < deadline:
-            time.sleep(0.1)
+        _wait_for_end(found, limit=KILL_WAIT_SECONDS if now else math.inf)
     else:
         note(f"{found.run_id} has ended already")
         end_leftovers(found)
@@ -270,6 +270,20 @@ def resume(*, run: str, detach: bool, as_json: bool) -> None:
     found = session.find_run(run)
     session.resume(found)
     _watch_or_leave(found, detach=detach, as_json=as_json)
+
+
+def _wait_for_end(run: RunDir, *, limit: float) -> None:
+    """Until a run has ended, as long as its supervisor shows a sign of life, at most `limit` seconds."""
+    from t5panel.monitor.runs import read_state
+
+    begin = heard = time.monotonic()
+    heartbeat = 0.0
+    while (state := read_state(run)).alive and time.monotonic() - heard < SILENCE_SECONDS:
+        if time.monotonic() - begin > limit:
+            return
+        if state.state is not None and state.state.heartbeat != heartbeat:
+            heartbeat, heard = state.state.heartbeat, time.monotonic()
+        time.sleep(0.1)
 
 
 def _refuse_lost_options(context: click.Context) -> None:

@@ -45,7 +45,9 @@ from t5panel.monitor.tail import Tail
 
 TICK_SECONDS = 1.0
 STOP_SECONDS = 120.0
-"""From a stop request to the forced end: an optimizer step, a checkpoint and the launcher's own exit fit in it."""
+"""From a stop request, or the last sign of an evaluation or a checkpoint after it, to the forced end."""
+LONGEST_STOP_SECONDS = 1800.0
+"""From a stop request to the forced end, however long a checkpoint takes: a slow disk gets half an hour."""
 FAREWELL_SECONDS = 30.0
 """From rank 0's result to the forced end of a launcher that does not exit."""
 TERM_SECONDS = 5.0
@@ -81,6 +83,8 @@ class Supervisor:
         self._launcher: ProcessId | None = None
         self._exit_codes: dict[int, int] = {}
         self._phase: Phase = "starting"
+        self._work: Phase = "starting"
+        """What the ranks said they do, also while they are asked to stop."""
         self._message = "starting"
         self._next_tick = time.monotonic()
         self._own = _process_id(os.getpid())
@@ -144,9 +148,10 @@ class Supervisor:
         result = read_result(self.run)
         if result is not None:
             return _outcome_of_result(result, code)
-        if ending != "exited":
+        if ending in ("killed", "overdue"):
             return self._outcome_of_stop(ending, "without a checkpoint")
-        return Outcome("failed", 1, self._failure_message(code))
+        asked = "asked to stop, but " if ending == "stopped" else ""  # a full disk, for example
+        return Outcome("failed", 1, asked + self._failure_message(code))
 
     def _spawn(self, command: CommandInfo, log: Path) -> subprocess.Popen[bytes] | Outcome:
         """A started process, or how the run failed because it cannot be started. Hold it: dropped, it reaps itself."""
@@ -161,22 +166,26 @@ class Supervisor:
 
     def _wait(self, pid: int, *, stop_seconds: float) -> Ending:
         """Tick until a child ends, or end everything when asked to and it takes longer than `stop_seconds`."""
-        deadline = math.inf
+        deadline = latest = math.inf
         ending: Ending = "exited"
         while not self._has_ended(pid):
             self._sleep()
             self._tick_when_due()
+            now = time.monotonic()
             match self._asked():
                 case "kill" if ending != "killed":
                     ending = "killed"
                     self._set_phase("stopping", "killing all processes of the run")
                     self._sweep(grace=0.0)
                 case "stop" if ending == "exited":
-                    ending, deadline = "stopped", min(deadline, time.monotonic() + stop_seconds)
+                    ending, latest = "stopped", now + LONGEST_STOP_SECONDS
+                    deadline = min(deadline, now + stop_seconds)
                     self._set_phase("stopping", "asked to stop: the ranks agree on a step and save")
             done = self.run.result.exists()
             if done:
-                deadline = min(deadline, time.monotonic() + FAREWELL_SECONDS)
+                deadline = min(deadline, now + FAREWELL_SECONDS)
+            elif ending == "stopped" and self._work in ("evaluating", "saving"):
+                deadline = min(now + stop_seconds, latest)
             if time.monotonic() >= deadline:
                 ending = "overdue" if stop_seconds and not done else ending
                 self._sweep(grace=TERM_SECONDS)
@@ -241,10 +250,17 @@ class Supervisor:
             decoded = (msgspec.json.decode(path.read_bytes(), type=RankId) for path in self.run.ranks.glob("[0-9]*"))
             self._ranks = tuple(sorted((rank for rank in decoded), key=lambda rank: rank.rank))
         for line in self._metrics.lines():
-            if line.startswith(b'{"kind":"status"') and self._phase != "stopping":
+            if line.startswith(b'{"kind":"status"'):
                 with contextlib.suppress(msgspec.DecodeError):  # a line that a dying writer left torn
-                    status = msgspec.json.decode(line, type=Status)
-                    self._set_phase(status.phase, f"{status.phase} at step {status.step:,}")
+                    self._take_status(msgspec.json.decode(line, type=Status))
+
+    def _take_status(self, status: Status) -> None:
+        self._work = status.phase
+        message = f"{status.phase} at step {status.step:,}"
+        if self._phase == "stopping":
+            self._set_phase("stopping", f"asked to stop: {message}")
+        else:
+            self._set_phase(status.phase, message)
 
     def _sample(self) -> Sample:
         used, limit = host_memory()
@@ -263,7 +279,7 @@ class Supervisor:
         words = {
             "stopped": "stopped",
             "killed": "killed by the user",
-            "overdue": f"did not stop within {STOP_SECONDS:.0f} s and was killed",
+            "overdue": "did not stop in time and was killed",
         }
         return Outcome("stopped", EXIT_STOPPED, f"{words[ending]} {how}")
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from t5panel.contract.layout import RunDir, write_atomic
-from t5panel.contract.records import Result
+from t5panel.contract.records import Result, Status, encode_line
 
 PATIENCE_SECONDS = 120.0
 """A rank forgotten by a broken test ends by itself."""
@@ -34,6 +34,19 @@ def behave(run: RunDir, behaviour: str) -> None:
             _wait_for_request(run)
             write_result(run, "stopped")
             return
+        case "saves-slowly":
+            _wait_for_request(run)
+            _say_saving(run)
+            time.sleep(3.0)
+            write_result(run, "stopped")
+            return
+        case "saves-forever":
+            _wait_for_request(run)
+            _say_saving(run)
+        case "fails-to-save":
+            _wait_for_request(run)
+            run.rank_log(0).write_text("[rank0]: OSError: [Errno 28] No space left on device\n")
+            sys.exit(1)
     _say_alive(run)
     time.sleep(PATIENCE_SECONDS)
 
@@ -55,6 +68,11 @@ def write_result(run: RunDir, status: str) -> None:
 
 def _say_alive(run: RunDir) -> None:
     (run.logs / f"alive-{os.environ['RANK']}").touch()
+
+
+def _say_saving(run: RunDir) -> None:
+    with run.metrics.open("ab") as file:
+        file.write(encode_line(Status(time.time(), 7, "saving")))
 
 
 def _wait_for_request(run: RunDir) -> None:

@@ -24,11 +24,12 @@ from tests.house.household import House, ended, eventually, supervisor_pid
 NASTY = ("own-session", "ignores-term", "daemon")
 
 
-def supervise_with_short_patience(run: RunDir, *, ranks: int = 0) -> None:
+def supervise_with_short_patience(run: RunDir, *, ranks: int = 0, longest: float = 60.0) -> None:
     """Start a supervisor that waits one second where others wait longer, and see the ranks alive."""
     code = (
         "import sys, t5panel.launch.supervisor as it\n"
         "it.STOP_SECONDS = it.FAREWELL_SECONDS = it.TERM_SECONDS = 1.0\n"
+        f"it.LONGEST_STOP_SECONDS = {longest}\n"
         "sys.exit(it.main(sys.argv[1]))"
     )
     subprocess.run([sys.executable, "-c", code, str(run.path)], check=True)
@@ -303,8 +304,41 @@ def test_ranks_that_do_not_stop_in_time_are_killed_and_the_run_says_so(house: Ho
 
     state = ended(run)
     assert (state.phase, state.state and state.state.exit_code) == ("stopped", 130)
-    assert "did not stop within" in state.message
+    assert "did not stop in time" in state.message
     assert marked(run) == ()
+
+
+def test_a_checkpoint_that_takes_long_is_waited_for(house: House) -> None:
+    run = house.fake_run("waits", "saves-slowly")
+    supervise_with_short_patience(run, ranks=1)
+
+    request_stop(run, now=False)
+    eventually(lambda: read_state(run).message == "asked to stop: saving at step 7")
+
+    state = ended(run)
+    assert (state.phase, state.state and state.state.exit_code) == ("stopped", 130)
+    assert "checkpoint checkpoints/step-7" in state.message
+
+
+def test_a_checkpoint_that_never_ends_is_not_waited_for_without_end(house: House) -> None:
+    run = house.fake_run("waits", "saves-forever")
+    supervise_with_short_patience(run, ranks=1, longest=2.0)
+
+    answer = house.click("stop", run.run_id)
+
+    assert answer.stdout.startswith("did not stop in time and was killed without a checkpoint; all processes gone")
+
+
+def test_ranks_that_fail_while_they_stop_have_failed_and_say_why(house: House) -> None:
+    run = house.fake_run("waits", "fails-to-save")
+    supervise_with_short_patience(run, ranks=1)
+
+    request_stop(run, now=False)
+
+    state = ended(run)
+    assert (state.phase, state.state and state.state.exit_code) == ("failed", 1)
+    assert state.message.startswith("asked to stop, but the ranks ended without a result")
+    assert state.message.endswith("OSError: [Errno 28] No space left on device")
 
 
 def test_a_launcher_that_lingers_after_the_result_is_ended_and_the_run_has_finished(house: House) -> None:
