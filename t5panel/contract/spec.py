@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from t5panel.contract.deepspeed_keys import misplaced_autos, unknown_keys
 from t5panel.contract.shapes import PREFIX, SHAPES, is_builtin
 
 Method = Literal["manual", "trainer", "deepspeed", "llamafactory"]
@@ -126,7 +127,7 @@ class TrainSpec(Part):
     """Optimizer steps between two checkpoints; empty: at the end only."""
     save_total_limit: PositiveInt = 2
     """Complete checkpoints kept."""
-    seed: Annotated[int, Field(ge=0)] = 42
+    seed: Annotated[int, Field(ge=0, le=2**32 - 1 - 1024)] = 42
     """Seed of weights, data order and dropout."""
     bf16: bool = True
     """bfloat16 compute (autocast; under DeepSpeed its bf16 engine with an fp32 master copy)."""
@@ -193,6 +194,7 @@ FILLED_FROM_TRAIN = (
     "fp16",
     "optimizer",
     "scheduler",
+    "steps_per_print",
 )
 
 
@@ -213,6 +215,8 @@ def _disagreements(spec: RunSpec) -> list[str]:
             for key in FILLED_FROM_TRAIN
             if spec.deepspeed.get(key, "auto") != "auto"
         ]
+        found += sorted(unknown_keys(spec.deepspeed))
+        found += misplaced_autos(spec.deepspeed, FILLED_FROM_TRAIN)
         found += _zero_faults(spec)
     return found
 
