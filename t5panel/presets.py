@@ -7,7 +7,7 @@ import inspect
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.resources import files
 from itertools import pairwise
@@ -40,6 +40,9 @@ REHEARSAL: Mapping[str, Any] = {
 }
 """What a rehearsal on the CPU lays over a shipped preset, under the user's own settings."""
 
+REHEARSAL_OF_OWN = ("train.bf16", "data.max_source_length", "data.max_target_length", "train.generation_max_length")
+"""What it lays over a preset of the user's own, where that one says nothing; and the model, a shipped one there too."""
+
 _PARTS: dict[str, type[BaseModel]] = {"model": ModelSpec, "data": DataSpec, "train": TrainSpec}
 
 
@@ -52,6 +55,10 @@ class Preset:
     spec: RunSpec
     document: Document = field(compare=False)
     """The YAML as written plus overrides, before defaults."""
+    shipped: bool = False
+    """True for a file that comes with t5panel."""
+    replaced: tuple[str, ...] = ()
+    """Keys whose values a rehearsal has changed."""
 
 
 class _Loader(yaml.CSafeLoader):
@@ -164,7 +171,22 @@ def load_preset(name_or_path: str, *overrides: Mapping[str, Any]) -> Preset:
             document = with_value(document, key, value)
         except UsageError as error:
             faults += error.faults
-    return check_document(document, name=path.stem, where=str(path), faults=faults)
+    preset = check_document(document, name=path.stem, where=str(path), faults=faults)
+    return replace(preset, shipped=path.resolve().is_relative_to(shipped_presets_home().resolve()))
+
+
+def rehearsal_changes(preset: Preset, overrides: Mapping[str, Any]) -> Document:
+    """What a rehearsal lays over a preset: nothing that the user has set, in a file of their own or otherwise."""
+    changes = {key: value for key, value in REHEARSAL.items() if key not in overrides}
+    if preset.shipped:
+        return changes
+    free = {"model.name_or_path", *(key for key in REHEARSAL_OF_OWN if not _is_set(preset.document, key))}
+    return {key: value for key, value in changes.items() if key in free}
+
+
+def _is_set(document: Document, dotted_key: str) -> bool:
+    part, key = dotted_key.split(".")
+    return key in (document.get(part) or {})
 
 
 def check_document(document: Document, *, name: str, where: str, faults: Sequence[Fault] = ()) -> Preset:

@@ -13,7 +13,6 @@ from t5panel.monitor.runs import RunState, prepared_text
 from t5panel.plan.machine import GIB
 from t5panel.plan.memory import STATES_ONLY, CardMemory
 from t5panel.plan.planning import NO_SPEED_BASIS, Plan, batch_formula
-from t5panel.presets import REHEARSAL
 
 SEVERITY_MARK = {"info": "·", "warning": "!", "error": "✗"}
 
@@ -145,10 +144,10 @@ def rehearsal_notice(plan: Plan) -> str:
     """The first line of a rehearsal: what it is and what it is not."""
     spec = plan.spec
     why = "no NVIDIA card was found" if not plan.machine.cards else "the CPU was asked for"
+    replaced = f" Replaced: {', '.join(plan.replaced)}." if plan.replaced else ""
     return (
         f"REHEARSAL: {why}. The same method, launcher and code path run on {spec.num_gpus} CPU ranks with "
-        f"{spec.model.name_or_path} and {spec.data.train}; figures say nothing about a GPU. "
-        f"Replaced: {', '.join(sorted(REHEARSAL))}."
+        f"{spec.model.name_or_path} and {spec.data.train}; figures say nothing about a GPU.{replaced}"
     )
 
 

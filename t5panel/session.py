@@ -10,7 +10,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from operator import attrgetter
 from pathlib import Path
 
 import msgspec
@@ -28,11 +29,11 @@ from t5panel.monitor.proc import marked
 from t5panel.monitor.runs import read_info, read_state
 from t5panel.monitor.runs import user_faults as user_faults  # noqa: PLC0414 - both fronts ask the session
 from t5panel.plan.machine import Machine
-from t5panel.plan.planning import Finding, Plan, make_plan, rehearsal_changes, wants_rehearsal
+from t5panel.plan.planning import Finding, Plan, make_plan, wants_rehearsal
 from t5panel.preflight.inspection import inspect
 from t5panel.preflight.machine import free_port, read_machine
 from t5panel.preflight.place import place_findings
-from t5panel.presets import Preset, load_preset
+from t5panel.presets import Preset, load_preset, rehearsal_changes
 from t5panel.wish import Wish as Wish  # noqa: PLC0414 - both fronts know it by this name
 
 SUPERVISOR_START_SECONDS = 20.0
@@ -163,8 +164,16 @@ def resolved_preset(wish: Wish, machine: Machine) -> Preset:
     """The preset with the overrides, and with what a rehearsal changes when it is one."""
     preset = load_preset(wish.preset, wish.overrides)
     if wants_rehearsal(preset.spec, machine):
-        preset = load_preset(wish.preset, rehearsal_changes(preset.spec, wish.overrides), wish.overrides)
-    return Preset(preset.name, preset.summary, _with_absolute_paths(preset.spec), preset.document)
+        preset = _rehearsed(preset, wish)
+    return replace(preset, spec=_with_absolute_paths(preset.spec))
+
+
+def _rehearsed(preset: Preset, wish: Wish) -> Preset:
+    changes = rehearsal_changes(preset, wish.overrides)
+    changed = load_preset(wish.preset, changes, wish.overrides)
+    values = ((key, attrgetter(key)) for key in changes)
+    replaced = tuple(sorted(key for key, value in values if value(preset.spec) != value(changed.spec)))
+    return replace(changed, replaced=replaced)
 
 
 def _with_absolute_paths(spec: RunSpec) -> RunSpec:

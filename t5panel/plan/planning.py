@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from t5panel.contract.shapes import Shape
 from t5panel.contract.spec import RunSpec
 from t5panel.plan.host import HostMemory, host_memory
 from t5panel.plan.machine import GIB, CardFacts, Machine
 from t5panel.plan.memory import STATES_ONLY, CardMemory, Verdict, card_memory
-from t5panel.presets import REHEARSAL, Preset
+from t5panel.presets import Preset
 
 Severity = Literal["info", "warning", "error"]
 NO_SPEED_BASIS = "no estimate: nothing was measured on this machine yet"
@@ -35,8 +34,8 @@ class Plan:
     spec: RunSpec
     machine: Machine
     rehearsal: bool
-    steps: int | None
-    """Optimizer steps, when known before the data is read."""
+    replaced: tuple[str, ...]
+    """Keys whose values the rehearsal has changed."""
     cards: tuple[CardMemory, ...]
     ram: HostMemory | None
     findings: tuple[Finding, ...]
@@ -53,15 +52,6 @@ class Plan:
         return tuple(finding for finding in self.findings if finding.severity == "error")
 
 
-@dataclass(frozen=True, slots=True)
-class Resolved:
-    """A preset whose device is decided; `missing` says why it cannot run here."""
-
-    preset: Preset
-    rehearsal: bool
-    missing: tuple[Finding, ...]
-
-
 def wants_rehearsal(spec: RunSpec, machine: Machine) -> bool:
     """True when this start is a rehearsal: nothing but shipped defaults, and the CPU by choice or by lack of cards."""
     on_cpu = spec.device == "cpu" or (spec.device == "auto" and not machine.cards)
@@ -72,11 +62,6 @@ def uses_shipped_defaults(spec: RunSpec) -> bool:
     """True when model and data are those the shipped presets name."""
     shipped_model = spec.model.name_or_path in ("builtin:t5-base", "builtin:tiny") and spec.model.tokenizer is None
     return shipped_model and spec.data.train == "builtin:docstrings" and spec.data.validation is None
-
-
-def rehearsal_changes(spec: RunSpec, overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """What a rehearsal lays over a preset: nothing that the user has set."""
-    return {key: value for key, value in REHEARSAL.items() if key not in overrides}
 
 
 def resolve_device(spec: RunSpec, machine: Machine) -> tuple[RunSpec, tuple[Finding, ...]]:
@@ -107,7 +92,7 @@ def make_plan(
     cards = tuple(card_memory(spec, shape, card) for card in used_cards(spec, machine)) if shape else ()
     ram = host_memory(spec, shape, machine.ram_limit) if shape else None
     all_findings = (*device_findings, *findings, *_memory_findings(cards, ram))
-    return Plan(preset.name, spec, machine, rehearsal, spec.train.max_steps, cards, ram, all_findings)
+    return Plan(preset.name, spec, machine, rehearsal, preset.replaced, cards, ram, all_findings)
 
 
 def used_cards(spec: RunSpec, machine: Machine) -> tuple[CardFacts, ...]:

@@ -86,6 +86,39 @@ def test_another_machine_can_be_planned_for(house: House, model: str, machine: s
     assert (json.loads(answer.stdout)["verdict"], answer.exit_code) == (verdict, code)
 
 
+def replaced_by_rehearsal(house: House, *words: str) -> list[str]:
+    """What the first line of a plan says a rehearsal has replaced."""
+    first = house.click("plan", "--device", "cpu", *words).stdout.splitlines()[0]
+    return first.rpartition(" Replaced: ")[2].rstrip(".").split(", ")
+
+
+def test_a_rehearsal_names_what_it_has_replaced_and_nothing_that_the_user_set(house: House) -> None:
+    all_of_it = replaced_by_rehearsal(house, "--preset", "manual")
+
+    asked = replaced_by_rehearsal(house, "--preset", "manual", "--set", "train.max_steps=3", "--model", "builtin:tiny")
+
+    assert {"model.name_or_path", "train.max_steps", "train.bf16"} <= set(all_of_it)
+    assert asked == [key for key in all_of_it if key not in ("train.max_steps", "model.name_or_path")]
+
+
+def test_a_rehearsal_leaves_a_users_own_preset_as_it_is_written(house: House) -> None:
+    own = house.home / "mine.yaml"
+    own.write_text(
+        "method: manual\nlauncher: torchrun\nmodel: {name_or_path: builtin:t5-base}\n"
+        "data: {max_source_length: 100}\ntrain: {learning_rate: 3.0e-5, bf16: true}\n"
+    )
+
+    spec = json.loads(house.click("plan", "--device", "cpu", "--preset", str(own), "--json").stdout)["spec"]
+
+    assert (spec["data"]["max_source_length"], spec["train"]["learning_rate"], spec["train"]["bf16"]) == (
+        *(100, 3e-5, True),
+    )
+    assert spec["train"]["max_steps"] is None
+    assert replaced_by_rehearsal(house, "--preset", str(own)) == [
+        *("data.max_target_length", "model.name_or_path", "train.generation_max_length"),
+    ]
+
+
 def test_a_dry_run_is_the_plan_and_writes_nothing(house: House) -> None:
     answer = house.click("--dry-run", *REHEARSE, "--json", "--set", "train.seed=5")
 
