@@ -132,6 +132,11 @@ class RunDir:
         return self.path / "cache"
 
     @property
+    def tokenizer(self) -> Path:
+        """The run's tokenizer, put there by the preparation: a rank never asks the hub for it."""
+        return self.cache / "tokenizer"
+
+    @property
     def config(self) -> Path:
         """Folder of the files generated for the launcher."""
         return self.path / "config"

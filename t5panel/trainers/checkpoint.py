@@ -11,13 +11,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import torch
 
 from t5panel.contract.layout import RunDir, write_json
-from t5panel.contract.records import Checkpoint
+from t5panel.contract.records import Checkpoint, Prepared
 from t5panel.contract.spec import RunSpec
 from t5panel.trainers.ranks import Ranks
+from t5panel.trainers.store import store_meta
 
 MARKER = "complete.json"
 STAGING = ".staging"
@@ -37,14 +39,15 @@ def save_checkpoint(run: RunDir, spec: RunSpec, ranks: Ranks, step: int, write: 
     staging = run.checkpoints / STAGING / f"{PREFIX}{step}"
     final = run.checkpoints / f"{PREFIX}{step}"
     if ranks.rank == 0:
-        shutil.rmtree(staging, ignore_errors=True)
+        # All of it: a half checkpoint that a dead run left must not fill the disk for ever.
+        shutil.rmtree(staging.parent, ignore_errors=True)
         staging.mkdir(parents=True)
     ranks.barrier()
     write(staging)
     ranks.barrier()
     size = 0
     if ranks.rank == 0:
-        size = _publish(staging, final, spec, ranks.world_size, step)
+        size = _publish(staging, final, _identity(run, spec), step)
         _rotate(run, spec.train.save_total_limit)
     ranks.barrier()
     return Checkpoint(time.time(), step, str(final.relative_to(run.path)), size, time.monotonic() - begin)
@@ -70,10 +73,10 @@ def step_of(folder: Path) -> int:
     return int(folder.name.removeprefix(PREFIX))
 
 
-def check_resumable(folder: Path, spec: RunSpec) -> None:
-    """Raises: ResumeError for a checkpoint of another world size or batch: the data position would shift."""
+def check_resumable(folder: Path, run: RunDir, spec: RunSpec) -> None:
+    """Raises: ResumeError for a checkpoint of another method, world size, batch or data: its rows would be others."""
     marker = json.loads((folder / MARKER).read_text(encoding="utf-8"))
-    expected = _identity(spec)
+    expected = _identity(run, spec)
     different = [f"{key} {marker.get(key)} → {value}" for key, value in expected.items() if marker.get(key) != value]
     if different:
         raise ResumeError(f"{folder.name} cannot be resumed with other settings: {', '.join(different)}")
@@ -121,8 +124,11 @@ def _numpy_globals() -> list[Any]:
     return [np.ndarray.__reduce__(np.empty(0))[0], np.ndarray, np.dtype, type(np.dtype(np.uint32))]
 
 
-def _identity(spec: RunSpec) -> dict[str, Any]:
+def _identity(run: RunDir, spec: RunSpec) -> dict[str, Any]:
+    """What must be the same for step N to mean the same rows; files may be moved or touched, not changed."""
+    prepared = msgspec.json.decode(run.prepared.read_bytes(), type=Prepared)
     return {
+        "data": store_meta(Path(prepared.train)),
         "method": spec.method,
         "world_size": spec.num_gpus,
         "per_device_train_batch_size": spec.train.per_device_train_batch_size,
@@ -131,12 +137,12 @@ def _identity(spec: RunSpec) -> dict[str, Any]:
     }
 
 
-def _publish(staging: Path, final: Path, spec: RunSpec, world_size: int, step: int) -> int:
+def _publish(staging: Path, final: Path, identity: dict[str, Any], step: int) -> int:
     paths = [path for path in staging.rglob("*") if path.is_file()]
     for path in paths:
         _flush(path)
     files = {str(path.relative_to(staging)): path.stat().st_size for path in paths}
-    write_json(staging / MARKER, {"step": step, **_identity(spec), "world_size": world_size, "files": files})
+    write_json(staging / MARKER, {"step": step, **identity, "files": files})
     shutil.rmtree(final, ignore_errors=True)
     staging.rename(final)
     return sum(files.values())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from t5panel.contract.spec import RunSpec
 from t5panel.trainers.loss import IGNORED
 from t5panel.trainers.order import permute
+from t5panel.trainers.store import store_meta
 
 PAD = 0
 MULTIPLE = 8
@@ -36,7 +36,7 @@ class TokenStore(Dataset[Row]):
     """The tokenised rows in one folder of the token cache: mapped from the files, never read into the process."""
 
     def __init__(self, folder: Path) -> None:
-        meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
+        meta = store_meta(folder)
         self._rows: int = meta["rows"]
         self._sides = {side: _Side(folder, side, np.dtype(meta["dtype"])) for side in ("source", "target")}
 

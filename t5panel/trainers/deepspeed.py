@@ -18,7 +18,7 @@ from t5panel.trainers.loss import summed_loss, to_device
 from t5panel.trainers.model import build_model, parameter_count
 from t5panel.trainers.optim import build_optimizer, build_schedule, learning_rate
 from t5panel.trainers.ranks import Ranks
-from t5panel.trainers.text import load_tokenizer
+from t5panel.trainers.text import run_tokenizer
 
 TAG = "zero"
 NEVER = 10**9
@@ -64,7 +64,7 @@ def train(me: Rank) -> None:
         weights = engine._zero3_consolidated_16bit_state_dict() if spec.zero_stage == 3 else model.state_dict()
         if ranks.rank == 0:
             model.save_pretrained(folder, state_dict=weights)
-            load_tokenizer(spec.model).save_pretrained(folder)
+            run_tokenizer(me.run).save_pretrained(folder)
             torch.save(schedule.state_dict(), folder / "scheduler.pt")
         save_rng(folder, ranks.rank)
 

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from t5panel.contract.records import Evaluation, Prediction
-from t5panel.contract.spec import RunSpec
 from t5panel.trainers.data import Row, Split, collate
+from t5panel.trainers.guard import Rank
 from t5panel.trainers.loss import IGNORED, summed_loss, target_tokens, to_device
 from t5panel.trainers.ranks import Ranks
-from t5panel.trainers.text import Tokenizer, load_tokenizer
+from t5panel.trainers.text import Tokenizer, run_tokenizer
 
 CJK = ("\u3040", "\u9fff")
 
@@ -24,8 +24,8 @@ CJK = ("\u3040", "\u9fff")
 class Evaluator:
     """Evaluates a model on the run's held-out rows, all ranks together."""
 
-    def __init__(self, spec: RunSpec, split: Split, ranks: Ranks) -> None:
-        self._spec, self._split, self._ranks = spec, split, ranks
+    def __init__(self, me: Rank, split: Split, ranks: Ranks) -> None:
+        self._run, self._spec, self._split, self._ranks = me.run, me.spec, split, ranks
         self._tokenizer: Tokenizer | None = None
 
     @property
@@ -102,7 +102,7 @@ class Evaluator:
 
     def _text(self, ids: list[int]) -> str:
         if self._tokenizer is None:
-            self._tokenizer = load_tokenizer(self._spec.model)
+            self._tokenizer = run_tokenizer(self._run)
         # A model's vocabulary may be larger than its tokenizer's: such ids have no text.
         known = [token for token in ids if token < len(self._tokenizer)]
         return str(self._tokenizer.decode(known, skip_special_tokens=True))

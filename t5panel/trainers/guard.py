@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import select
 import sys
 import threading
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +19,9 @@ from t5panel.contract.records import RankId
 from t5panel.contract.spec import RunSpec
 
 DIED_WITH_SUPERVISOR = 137
+LOOK_SECONDS = 0.5
+PIDFD_OPEN = 434
+"""Number of the system call, the same on every architecture."""
 
 
 class WorldSizeError(RuntimeError):
@@ -62,22 +68,61 @@ def read_spec(run: RunDir) -> RunSpec:
 
 
 def _die_with_supervisor() -> None:
-    """Watch the supervisor through a pidfd and end at once when it ends: no orphan keeps a card."""
-    pid = os.environ.get(SUPERVISOR_VARIABLE)
-    if pid is None:
+    """Watch the supervisor and end at once when it ends: no orphan keeps a card."""
+    supervisor = os.environ.get(SUPERVISOR_VARIABLE)
+    if supervisor is None:
         return
-    try:
-        descriptor = os.pidfd_open(int(pid))
-    except ProcessLookupError:
-        os._exit(DIED_WITH_SUPERVISOR)
+    wait = wait_for_end_of(int(supervisor))
 
     def watch() -> None:
-        poll = select.poll()
-        poll.register(descriptor, select.POLLIN)
-        poll.poll()
+        wait()
         os._exit(DIED_WITH_SUPERVISOR)
 
     threading.Thread(target=watch, name="supervisor-guard", daemon=True).start()
+
+
+def wait_for_end_of(pid: int) -> Callable[[], None]:
+    """A function that returns when the process with this pid has ended.
+
+    Through a pidfd; where the kernel (before 5.3), a sandbox or the Python build (uv's and conda's lack
+    `os.pidfd_open`) has none, by looking twice a second whether it is still the same process.
+    """
+    descriptor = _pidfd(pid)
+    if descriptor is not None:
+        poll = select.poll()
+        poll.register(descriptor, select.POLLIN)
+
+        def wait() -> None:
+            poll.poll()
+
+        return wait
+    begun = start_time_of(pid)
+
+    def look() -> None:
+        while begun is not None and start_time_of(pid) == begun:
+            time.sleep(LOOK_SECONDS)
+
+    return look
+
+
+def start_time_of(pid: int | str) -> int | None:
+    """When a process started, in clock ticks since boot; None when there is none."""
+    try:
+        return int(
+            Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()[19]
+        )
+    except OSError:
+        return None
+
+
+def _pidfd(pid: int) -> int | None:
+    if hasattr(os, "pidfd_open"):
+        try:
+            return os.pidfd_open(pid)
+        except OSError:
+            return None
+    descriptor = int(ctypes.CDLL(None).syscall(PIDFD_OPEN, pid, 0))
+    return descriptor if descriptor >= 0 else None
 
 
 def _write_to(log: Path) -> None:
@@ -91,6 +136,6 @@ def _write_to(log: Path) -> None:
 
 
 def _register(run: RunDir, rank: int) -> None:
-    start_time = int(Path("/proc/self/stat").read_text(encoding="ascii").rpartition(")")[2].split()[19])
+    start_time = start_time_of("self") or 0
     run.ranks.mkdir(exist_ok=True)
     write_atomic(run.ranks / str(rank), msgspec.json.encode(RankId(rank, os.getpid(), start_time)), durable=False)

@@ -9,6 +9,7 @@ import json
 import sys
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 from t5panel.contract.shapes import builtin_shape, is_builtin
@@ -19,6 +20,12 @@ from t5panel.trainers.text import END, first_line, load_tokenizer, where_from
 
 PACKAGES = ("torch", "transformers", "accelerate", "deepspeed", "datasets", "sacrebleu", "numpy")
 PADDING = 0
+WEIGHT_FILES = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
 T5_TYPES = ("t5", "mt5", "umt5")
 
 
@@ -68,7 +75,21 @@ def _model_config(spec: RunSpec, faults: list[Fault]) -> dict[str, Any] | None:
             Fault("model.name_or_path", message, f"t5panel trains {', '.join(T5_TYPES)} (encoder-decoder) models")
         )
         return None
+    if not spec.model.from_scratch and not has_weights(name):
+        message = f"{name!r} has a config but no weights"
+        hint = f"--set model.from_scratch=true starts at random; {where_from(name)}"
+        faults.append(Fault("model.name_or_path", message, hint))
     return dict(config)
+
+
+def has_weights(name: str) -> bool:
+    """False when a folder, or offline the hub's cache, holds no weights; True for a hub id that can be downloaded."""
+    if Path(name).is_dir():
+        return any((Path(name) / file).is_file() for file in WEIGHT_FILES)
+    from huggingface_hub import constants, try_to_load_from_cache
+
+    cached = any(isinstance(try_to_load_from_cache(name, file), str) for file in WEIGHT_FILES)
+    return cached or not constants.HF_HUB_OFFLINE
 
 
 def _tokenizer_faults(spec: RunSpec, config: dict[str, Any] | None) -> list[Fault]:

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Literal
 
 import msgspec
-from torch import Tensor
+from torch import Tensor, nn
 
 from t5panel.contract.records import Evaluation, Prepared
 from t5panel.trainers.checkpoint import check_resumable, newest_complete, save_checkpoint, step_of
-from t5panel.trainers.data import Split, open_split, total_steps, train_loader
+from t5panel.trainers.data import Split, collate, open_split, total_steps, train_loader
 from t5panel.trainers.evaluation import Evaluator
 from t5panel.trainers.guard import Rank
-from t5panel.trainers.loss import Batch, target_tokens
+from t5panel.trainers.loss import Batch, summed_loss, target_tokens, to_device
 from t5panel.trainers.ranks import Ranks
 from t5panel.trainers.report import Reporter
 
@@ -45,11 +45,11 @@ class Job:
         self.steps = total_steps(me.spec, self.split.train_rows)
         self.checkpoint = newest_complete(me.run)
         if self.checkpoint is not None:
-            check_resumable(self.checkpoint, me.spec)
+            check_resumable(self.checkpoint, me.run, me.spec)
         self.first_step = step_of(self.checkpoint) if self.checkpoint else 0
         self.stopping = False
         self.reporter = Reporter(me, ranks, self.split)
-        self.evaluator = Evaluator(me.spec, self.split, ranks)
+        self.evaluator = Evaluator(me, self.split, ranks)
         self.loader = train_loader(
             self.split, me.spec, rank=ranks.rank, first_step=self.first_step, last_step=self.steps
         )
@@ -82,6 +82,16 @@ class Job:
     def loss_scale(self) -> float:
         """Times this, a summed loss gives gradients that, averaged over ranks, are those of the mean per token."""
         return self.ranks.world_size / self._current.tokens
+
+    def settle(self, model: nn.Module) -> None:
+        """Run one backward pass whose gradients are thrown away, so that a resumed run adds up as an unbroken one does.
+
+        DDP lays out its buckets anew after the first backward pass, and an element's place in its bucket decides in
+        which order the ranks' gradients are added, so how they are rounded. Restore the random state after this.
+        """
+        batch = collate([self.split.train[0]])
+        summed_loss(model, to_device(batch, self.ranks.device)).backward()  # type: ignore[no-untyped-call] # torch
+        model.zero_grad()
 
     def start(self, parameters: int) -> None:
         """Say that training begins."""
@@ -138,10 +148,10 @@ class Job:
         due = self.duties(step)
         if "log" in due:
             self.log(step, learning_rate=learning_rate, grad_norm=grad_norm)
+        if "save" in due:  # before the evaluation, which may fail
+            self.save(step, write)
         if "evaluate" in due:
             self.evaluate(step, evaluation)
-        if "save" in due:
-            self.save(step, write)
 
     def finish(self) -> None:
         """Write the result and leave the process groups, all ranks together."""

@@ -27,10 +27,17 @@ def summed_loss(model: nn.Module, batch: Batch) -> Tensor:
 
 
 def cross_entropy_sum(logits: Tensor, labels: Tensor) -> Tensor:
-    """Summed cross-entropy in float32; logits (rows, target, vocabulary), labels (rows, target)."""
-    return functional.cross_entropy(
-        logits.flatten(0, 1).float(), labels.flatten(), ignore_index=IGNORED, reduction="sum"
-    )
+    """Summed cross-entropy in float32; logits (rows, target, vocabulary), labels (rows, target).
+
+    Without gradients row by row: float32 copies of all logits of a large vocabulary would not fit beside the model.
+    """
+    if torch.is_grad_enabled():
+        return _summed(logits.flatten(0, 1), labels.flatten())
+    return torch.stack([_summed(row, label) for row, label in zip(logits, labels, strict=True)]).sum()
+
+
+def _summed(logits: Tensor, labels: Tensor) -> Tensor:
+    return functional.cross_entropy(logits.float(), labels, ignore_index=IGNORED, reduction="sum")
 
 
 def target_tokens(batch: Batch) -> int:

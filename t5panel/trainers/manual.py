@@ -18,7 +18,7 @@ from t5panel.trainers.loss import summed_loss, to_device
 from t5panel.trainers.model import build_model, parameter_count
 from t5panel.trainers.optim import build_optimizer, build_schedule, learning_rate
 from t5panel.trainers.ranks import Ranks
-from t5panel.trainers.text import load_tokenizer
+from t5panel.trainers.text import run_tokenizer
 
 
 def train(me: Rank) -> None:
@@ -36,6 +36,7 @@ def train(me: Rank) -> None:
     model, optimizer = accelerator.prepare(plain_model, plain_optimizer)
     set_seed(spec.train.seed + ranks.rank)
     if job.checkpoint is not None:
+        job.settle(model)
         state = torch.load(job.checkpoint / "optimizer.pt", map_location=ranks.device, weights_only=True)
         load_weights(plain_model, job.checkpoint)
         plain_optimizer.load_state_dict(state)
@@ -45,7 +46,7 @@ def train(me: Rank) -> None:
     def write(folder: Path) -> None:
         if ranks.rank == 0:
             plain_model.save_pretrained(folder)
-            load_tokenizer(spec.model).save_pretrained(folder)
+            run_tokenizer(me.run).save_pretrained(folder)
             torch.save(plain_optimizer.state_dict(), folder / "optimizer.pt")
             torch.save(schedule.state_dict(), folder / "scheduler.pt")
         save_rng(folder, ranks.rank)

@@ -56,6 +56,7 @@ def prepare(run: RunDir, spec: RunSpec) -> Prepared:
     Raises: PreflightError when the data cannot be used.
     """
     tokenizer = load_tokenizer(spec.model)
+    tokenizer.save_pretrained(run.tokenizer)
     train, counts = _cached(run, spec, tokenizer, spec.data.train, "data.train")
     validation = None
     if spec.data.validation is not None:

@@ -64,7 +64,7 @@ class Reporter:
         self._last: float | None = None
         self._eval_loss: float | None = None
         self._checkpoint: str | None = None
-        self._timed_steps, self._timed_seconds = 0, 0.0
+        self._recorded, self._timed = 0, (0, 0.0)
         self._began = time.monotonic()
 
     def started(self, *, step: int, max_steps: int, parameters: int) -> None:
@@ -94,11 +94,13 @@ class Reporter:
         [loss_sum] = self._ranks.sum([meter.summed_loss()])
         seconds = meter.seconds
         loss = _finite(loss_sum / max(meter.tokens, 1.0))
-        if self._first is None:
+        if self._recorded == 0:
             self._first = loss
-        else:  # the first record holds the warm-up of kernels and caches
-            self._timed_steps += meter.steps
-            self._timed_seconds += seconds
+            self._timed = (meter.steps, seconds)
+        else:  # the first record holds the warm-up of kernels and caches, and counts only while it is the only one
+            steps, earlier = (0, 0.0) if self._recorded == 1 else self._timed
+            self._timed = (steps + meter.steps, earlier + seconds)
+        self._recorded += 1
         self._last = loss
         samples = step * self._me.spec.effective_batch
         on_card = self._ranks.device.type == "cuda"
@@ -141,12 +143,13 @@ class Reporter:
         peaks = self._ranks.gather((usage, torch.cuda.max_memory_reserved() if on_card else 0))
         if self._ranks.rank != 0:
             return
+        steps, seconds = self._timed
         result = Result(
             status="stopped" if stopped else "finished",
             step=step,
             loss_first=self._first,
             loss_last=self._last,
-            samples_per_second=self._timed_steps * self._me.spec.effective_batch / max(self._timed_seconds, 1e-9),
+            samples_per_second=steps * self._me.spec.effective_batch / max(seconds, 1e-9),
             peak_rss_per_rank=tuple(peak[0] for peak in peaks),
             peak_vram_per_card=tuple(peak[1] for peak in peaks) if on_card else (),
             checkpoint=self._checkpoint,

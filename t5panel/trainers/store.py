@@ -7,13 +7,19 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 FORMAT = 1
 _SMALL_VOCABULARY = 2**16
+
+
+def store_meta(folder: Path) -> dict[str, Any]:
+    """What a store holds: its format, rows, id type and tokens per side."""
+    meta: dict[str, Any] = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
+    return meta
 
 
 class StoreWriter:

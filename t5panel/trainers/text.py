@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from t5panel.contract.layout import RunDir
 from t5panel.contract.shapes import is_builtin
 from t5panel.contract.spec import ModelSpec
 from t5panel.errors import PreflightError
@@ -46,6 +47,13 @@ def load_tokenizer(model: ModelSpec) -> Tokenizer:
         raise PreflightError.of(
             "model.tokenizer", f"no tokenizer from {source!r}: {first_line(error)}", where_from(source)
         ) from error
+
+
+def run_tokenizer(run: RunDir) -> Tokenizer:
+    """The tokenizer that the preparation left in the run directory."""
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(run.tokenizer)
 
 
 def encode(tokenizer: Tokenizer, texts: Sequence[str], max_length: int) -> tuple[list[NDArray[np.uint32]], int]:
