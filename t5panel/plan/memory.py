@@ -19,6 +19,9 @@ COMMUNICATOR = 566 * MIB
 TIGHT_SHARE = 0.6
 """States above this share of a card leave so little for activations that we no longer say `fits`."""
 
+REDUCE_BUCKET_SIZE = 500_000_000
+"""Elements, where a preset names none or `auto`. Source: DeepSpeedZeroConfig, deepspeed 0.19."""
+
 STATES_ONLY = (
     "states only: weights, gradients, optimizer and buckets; activations, logits and workspace are not counted"
 )
@@ -92,11 +95,13 @@ def _state_bytes(spec: RunSpec, shape: Shape) -> tuple[int, int, int]:
 
 
 def _bucket_bytes(spec: RunSpec, shape: Shape) -> int:
-    """Communication buffers: DDP's copy of the gradients, or DeepSpeed's reduce bucket (doubled by overlap_comm)."""
-    if spec.method != "deepspeed":
-        return 4 * shape.parameters if spec.num_gpus > 1 else 0
-    zero = (spec.deepspeed or {}).get("zero_optimization", {})
+    """Communication buffers: DeepSpeed's reduce bucket, doubled by overlap_comm.
+
+    DDP takes none beside the gradients, which are views of its buckets (gradient_as_bucket_view).
+    """
     if spec.zero_stage == 0:
         return 0
-    elements = min(int(zero.get("reduce_bucket_size", 5e8)), shape.parameters)
+    zero = (spec.deepspeed or {}).get("zero_optimization", {})
+    size = zero.get("reduce_bucket_size")
+    elements = min(int(size) if isinstance(size, int | float) else REDUCE_BUCKET_SIZE, shape.parameters)
     return elements * (2 if spec.train.bf16 else 4) * (2 if zero.get("overlap_comm") else 1)

@@ -71,6 +71,24 @@ def test_a_larger_model_never_needs_less(models: list[str], stage: int, ranks: i
     assert states(deepspeed(small, stage=stage, ranks=ranks)) <= states(deepspeed(large, stage=stage, ranks=ranks))
 
 
+@pytest.mark.parametrize("size", ["auto", None])
+def test_a_bucket_without_a_number_has_deepspeeds_default_size(size: str | None) -> None:
+    base = load_preset("deepspeed", {"model.name_or_path": "builtin:t5-3b"})
+    given_none = load_preset(
+        "deepspeed",
+        {"model.name_or_path": "builtin:t5-3b", "deepspeed.zero_optimization.reduce_bucket_size": size},
+    )
+
+    assert states(given_none.spec) == states(base.spec)
+
+
+@pytest.mark.parametrize("preset", ["manual", "trainer"])
+def test_ddp_keeps_its_gradients_once(preset: str) -> None:
+    one, three = (states(load_preset(preset, {"num_gpus": ranks}).spec) for ranks in (1, 3))
+
+    assert one == three == 16 * SHAPES["t5-base"].parameters
+
+
 @given(shapes, st.integers(1, 8), st.sampled_from(["cpu", "cuda"]))
 def test_more_ranks_never_need_less_host_memory(model: str, ranks: int, device: str) -> None:
     fewer, more = (
