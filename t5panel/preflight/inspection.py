@@ -7,19 +7,21 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import msgspec
 
 from t5panel.contract.shapes import Shape, builtin_shape, is_builtin
 from t5panel.contract.spec import RunSpec
+from t5panel.contract.versions import PACKAGES, installed_versions
 from t5panel.errors import Fault
 from t5panel.plan.planning import Finding
 
 TIMEOUT_SECONDS = 180
-PACKAGES = ("torch", "transformers", "accelerate", "deepspeed", "datasets")
+REPORTED = ("torch", "transformers", "accelerate", "deepspeed", "datasets", "sacrebleu", "numpy")
+"""What another interpreter is asked for."""
 NEEDED_TRANSFORMERS = (5, 23)
+INSTALL_HINT = "install t5panel and its dependencies into that interpreter"
 
 
 class _Report(msgspec.Struct, frozen=True):
@@ -43,26 +45,15 @@ def inspect(spec: RunSpec) -> Inspection:
     """Look at a spec's model and data; with built-ins and our own interpreter without another process."""
     if spec.method == "llamafactory":
         shape = builtin_shape(spec.model.name_or_path) if is_builtin(spec.model.name_or_path) else None
-        return Inspection(shape, None, own_versions(), (_llamafactory_missing(),))
+        return Inspection(shape, None, installed_versions(), (_llamafactory_missing(),))
     only_builtins = all(
         name is None or is_builtin(name)
         for name in (spec.model.name_or_path, spec.model.tokenizer, spec.data.train, spec.data.validation)
     )
     if spec.interpreter is None and only_builtins:
-        versions = own_versions()
+        versions = installed_versions()
         return Inspection(builtin_shape(spec.model.name_or_path), None, versions, _version_findings(versions))
     return _ask_interpreter(spec)
-
-
-def own_versions() -> dict[str, str]:
-    """Installed versions of what a trainer needs, without importing it."""
-    found = {"python": sys.version.split()[0]}
-    for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
 
 
 def _ask_interpreter(spec: RunSpec) -> Inspection:
@@ -73,14 +64,13 @@ def _ask_interpreter(spec: RunSpec) -> Inspection:
             argv, input=spec.model_dump_json().encode(), capture_output=True, timeout=TIMEOUT_SECONDS, check=False
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        return Inspection(None, None, {}, (Finding("error", "interpreter", f"{python} does not answer: {error}"),))
+        return _no_answer(f"{python} does not answer: {error}", "name a Python: --set interpreter=PATH")
     if answer.returncode != 0:
-        last = (answer.stderr.decode(errors="replace").strip().splitlines() or ["no output"])[-1]
-        hint = "install t5panel and its dependencies into that interpreter"
-        return Inspection(
-            None, None, {}, (Finding("error", "interpreter", f"{python} cannot look at the run: {last}", hint),)
-        )
-    report = msgspec.json.decode(answer.stdout.splitlines()[-1], type=_Report)
+        return _no_answer(f"{python} cannot look at the run: {_last_words(answer.stderr)}", INSTALL_HINT)
+    try:
+        report = msgspec.json.decode(answer.stdout.strip().rpartition(b"\n")[2], type=_Report)
+    except msgspec.DecodeError:
+        return _no_answer(f"{python} is no Python that knows t5panel: {_last_words(answer.stdout)}", INSTALL_HINT)
     faults = tuple(_finding(Fault(**fault)) for fault in report.faults)
     name = spec.model.name_or_path
     shape = (
@@ -88,7 +78,15 @@ def _ask_interpreter(spec: RunSpec) -> Inspection:
         if is_builtin(name)
         else shape_of_config(report.config, from_scratch=spec.model.from_scratch)
     )
-    return Inspection(shape, report.rows, report.versions, (*faults, *_version_findings(report.versions)))
+    return Inspection(shape, report.rows, report.versions, (*faults, *_version_findings(report.versions, REPORTED)))
+
+
+def _no_answer(message: str, hint: str) -> Inspection:
+    return Inspection(None, None, {}, (Finding("error", "interpreter", message, hint),))
+
+
+def _last_words(output: bytes) -> str:
+    return output.decode(errors="replace").strip().rpartition("\n")[2] or "no output"
 
 
 def shape_of_config(config: Mapping[str, Any] | None, *, from_scratch: bool = False) -> Shape | None:
@@ -111,8 +109,8 @@ def shape_of_config(config: Mapping[str, Any] | None, *, from_scratch: bool = Fa
     )
 
 
-def _version_findings(versions: Mapping[str, str]) -> tuple[Finding, ...]:
-    missing = [name for name in PACKAGES if name not in versions]
+def _version_findings(versions: Mapping[str, str], needed: tuple[str, ...] = PACKAGES) -> tuple[Finding, ...]:
+    missing = [name for name in needed if name not in versions]
     found = []
     if missing:
         found.append(Finding("error", "version.missing", f"not installed: {', '.join(missing)}", "pip install t5panel"))

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from t5panel import __version__
 from t5panel.contract.layout import RunDir
+from t5panel.contract.versions import installed_versions
 from t5panel.monitor.hardware import process_memory
-from t5panel.preflight.inspection import own_versions
 from t5panel.session import request_stop
 from tests.house.household import House, ended, eventually, supervisor_pid
 
@@ -107,7 +107,7 @@ def main(words: list[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         house = House(Path(folder), {f"XDG_{kind.upper()}_HOME": f"{folder}/{kind}" for kind in ("state", "cache")})
         os.environ.update(house.env)
-        versions = " ".join(f"{name} {version}" for name, version in own_versions().items())
+        versions = " ".join(f"{name} {version}" for name, version in installed_versions().items())
         sys.stdout.write(f"t5panel {__version__} on {platform.machine()}, {os.cpu_count()} cores: {versions}\n")
         for figure in measure(house, quick="--quick" in words):
             sys.stdout.write(figure.row + "\n")

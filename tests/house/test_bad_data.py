@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from t5panel.contract.shapes import builtin_shape
+from t5panel.contract.versions import PACKAGES
 from t5panel.preflight.place import place_findings
 from t5panel.presets import load_preset
 from tests.house.household import House
@@ -212,6 +213,15 @@ def test_an_interpreter_that_does_not_exist_is_refused(house: House) -> None:
     assert "/nowhere/python does not answer" in message
 
 
+@pytest.mark.parametrize(("program", "words"), [("/bin/true", "no output"), ("/bin/echo", "t5panel.trainers.inspect")])
+def test_a_program_that_is_no_python_is_refused(house: House, program: str, words: str) -> None:
+    code, message = refused_start(house, "builtin:docstrings", "--set", f"interpreter={program}")
+
+    assert code == 4
+    assert f"interpreter: {program} is no Python that knows t5panel: " in message
+    assert words in message
+
+
 def test_an_interpreter_with_packages_that_are_missing_or_too_old_is_refused(house: House) -> None:
     found = {"transformers": "4.57.1.dev0", "torch": "2.8.0"}
     answer = json.dumps({"versions": found, "config": None, "rows": None, "faults": []})
@@ -223,6 +233,18 @@ def test_an_interpreter_with_packages_that_are_missing_or_too_old_is_refused(hou
     assert code == 4
     assert "version.missing: not installed: accelerate, deepspeed, datasets" in message
     assert "version.transformers: transformers 4.57.1.dev0" in message
+
+
+def test_a_package_that_only_an_evaluation_or_a_tokenizer_needs_is_missed_before_the_start(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    some = {name: "9.9" for name in ("python", *PACKAGES) if name not in ("sacrebleu", "sentencepiece", "protobuf")}
+    monkeypatch.setattr("t5panel.preflight.inspection.installed_versions", lambda: some)
+
+    code, message = refused_start(house, "builtin:docstrings")
+
+    assert code == 4
+    assert "version.missing: not installed: sacrebleu, sentencepiece, protobuf" in message
 
 
 def test_a_disk_too_small_for_one_checkpoint_is_an_error_and_for_all_of_them_a_warning(tmp_path: Path) -> None:
