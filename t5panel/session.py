@@ -17,10 +17,10 @@ from pathlib import Path
 import msgspec
 
 from t5panel import __version__
-from t5panel.contract.layout import PRIVATE, RunDir, all_runs, runs_home, write_atomic
+from t5panel.contract.layout import PRIVATE, RunDir, all_runs, runs_home, token_cache_home, write_atomic
 from t5panel.contract.paths import user_path
 from t5panel.contract.records import CommandInfo, Request, RunInfo
-from t5panel.contract.shapes import is_builtin
+from t5panel.contract.shapes import Shape, is_builtin
 from t5panel.contract.spec import RunSpec
 from t5panel.errors import DoesNotFitError, Fault, PreflightError, T5PanelError, UsageError
 from t5panel.launch.commands import Command, card_indices, command_for, prepare_command_for
@@ -32,7 +32,7 @@ from t5panel.plan.machine import Machine
 from t5panel.plan.planning import Finding, Plan, make_plan, wants_rehearsal
 from t5panel.preflight.inspection import inspect
 from t5panel.preflight.machine import free_port, read_machine
-from t5panel.preflight.place import place_findings
+from t5panel.preflight.place import cache_findings, place_findings
 from t5panel.presets import Preset, load_preset, rehearsal_changes
 from t5panel.wish import Wish as Wish  # noqa: PLC0414 - both fronts know it by this name
 
@@ -61,12 +61,16 @@ def prospect(wish: Wish, *, machine: Machine | None = None) -> Prospect:
     preset = resolved_preset(wish, here)
     inspection = inspect(preset.spec)
     run = RunDir(_run_path(wish, preset.name))
-    place = place_findings(run.path, preset.spec, inspection.shape) if here.ours else ()
+    place = _places(run, preset.spec, inspection.shape) if here.ours else ()
     rehearsal = wants_rehearsal(preset.spec, here)
     findings = (*inspection.findings, *place)
     plan = make_plan(preset, here, shape=inspection.shape, rehearsal=rehearsal, findings=findings)
     command = command_for(plan.spec, run, port=free_port(), cores=here.cores)
     return Prospect(preset, plan, run, prepare_command_for(plan.spec, run), command, inspection.versions)
+
+
+def _places(run: RunDir, spec: RunSpec, shape: Shape | None) -> tuple[Finding, ...]:
+    return (*place_findings(run.path, spec, shape), *cache_findings(token_cache_home(), spec))
 
 
 def start(prospect: Prospect, *, force: bool = False) -> RunDir:

@@ -12,7 +12,7 @@ import pytest
 
 from t5panel.contract.shapes import builtin_shape
 from t5panel.contract.versions import PACKAGES
-from t5panel.preflight.place import place_findings
+from t5panel.preflight.place import cache_findings, place_findings
 from t5panel.presets import load_preset
 from tests.house.household import House
 
@@ -257,6 +257,29 @@ def test_a_disk_too_small_for_one_checkpoint_is_an_error_and_for_all_of_them_a_w
     assert (error.severity, error.message) == ("error", f"a checkpoint needs 2.5 GiB, {tmp_path} has 2.0 GiB free")
     assert (warning.severity, "3 checkpoints need 7.5 GiB" in warning.message) == ("warning", True)
     assert place_findings(tmp_path / "run", spec, shape, free=lambda _: 8 * 2**30) == ()
+
+
+def test_a_cache_that_cannot_be_written_is_refused_before_the_start(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(text(house.home / "no-folder", "")))
+
+    code, message = refused_start(house, "builtin:docstrings")
+
+    assert code == 4
+    assert f"cache: {house.home}/no-folder cannot be written to\n    name another" in message
+    assert "XDG_CACHE_HOME" in message
+
+
+def test_a_disk_too_small_for_the_tokenised_rows_is_an_error(tmp_path: Path) -> None:
+    text(tmp_path / "shards" / "0.csv", "x" * 1000)
+    text(tmp_path / "shards" / "1.csv", "x" * 1000)
+    spec = load_preset("manual", {"data.train": str(tmp_path / "shards"), "data.validation": "/nowhere"}).spec
+
+    (error,) = cache_findings(tmp_path / "not" / "yet", spec, free=lambda _: 5999)
+
+    assert (error.severity, error.code, str(tmp_path) in error.message) == ("error", "cache", True)
+    assert cache_findings(tmp_path / "not" / "yet", spec, free=lambda _: 6000) == ()
 
 
 def test_modules_in_the_users_folder_are_never_imported(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
