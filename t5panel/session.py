@@ -29,7 +29,8 @@ from t5panel.monitor.proc import marked
 from t5panel.monitor.runs import read_info, read_state
 from t5panel.monitor.runs import user_faults as user_faults  # noqa: PLC0414 - both fronts ask the session
 from t5panel.plan.machine import Machine
-from t5panel.plan.planning import Finding, Plan, make_plan, wants_rehearsal
+from t5panel.plan.planning import Finding, Plan, make_plan, resolve_device, used_cards, wants_rehearsal
+from t5panel.preflight.cards import card_findings
 from t5panel.preflight.inspection import inspect
 from t5panel.preflight.machine import free_port, read_machine
 from t5panel.preflight.place import cache_findings, place_findings
@@ -61,16 +62,22 @@ def prospect(wish: Wish, *, machine: Machine | None = None) -> Prospect:
     preset = resolved_preset(wish, here)
     inspection = inspect(preset.spec)
     run = RunDir(_run_path(wish, preset.name))
-    place = _places(run, preset.spec, inspection.shape) if here.ours else ()
+    around = _surroundings(preset.spec, here, run, inspection.shape) if here.ours else ()
     rehearsal = wants_rehearsal(preset.spec, here)
-    findings = (*inspection.findings, *place)
+    findings = (*inspection.findings, *around)
     plan = make_plan(preset, here, shape=inspection.shape, rehearsal=rehearsal, findings=findings)
     command = command_for(plan.spec, run, port=free_port(), cores=here.cores)
     return Prospect(preset, plan, run, prepare_command_for(plan.spec, run), command, inspection.versions)
 
 
-def _places(run: RunDir, spec: RunSpec, shape: Shape | None) -> tuple[Finding, ...]:
-    return (*place_findings(run.path, spec, shape), *cache_findings(token_cache_home(), spec))
+def _surroundings(spec: RunSpec, here: Machine, run: RunDir, shape: Shape | None) -> tuple[Finding, ...]:
+    """What this machine holds against a run: its cards, its folder, the cache."""
+    cards = tuple(card.index for card in used_cards(resolve_device(spec, here)[0], here))
+    return (
+        *card_findings(cards, runs_home(), os.environ),
+        *place_findings(run.path, spec, shape),
+        *cache_findings(token_cache_home(), spec),
+    )
 
 
 def start(prospect: Prospect, *, force: bool = False) -> RunDir:
@@ -88,14 +95,15 @@ def start(prospect: Prospect, *, force: bool = False) -> RunDir:
 def resume(run: RunDir) -> None:
     """Continue an ended run from its newest complete checkpoint, in the same directory.
 
-    Raises: UsageError when it still runs or has finished.
+    Raises: UsageError when it still runs or has finished, PreflightError when another run uses its cards.
     """
-    read_info(run)
+    info = read_info(run)
     state = read_state(run)
     if state.alive:
         raise UsageError.of(run.run_id, "is still running", f"t5panel attach {run.run_id}")
     if state.phase == "finished":
         raise UsageError.of(run.run_id, "has finished; there is nothing to resume")
+    _refuse(card_findings(info.cards, runs_home(), {}), force=False)
     run.request.unlink(missing_ok=True)
     for path in run.ranks.glob("[0-9]*"):
         path.unlink()

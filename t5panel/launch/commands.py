@@ -72,6 +72,8 @@ def _environment(spec: RunSpec, run: RunDir, cores: int) -> dict[str, str]:
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
         "WANDB_MODE": "offline",
+        # Ranks of one box need no host name resolution; what they agree on goes over gloo on cards, too.
+        "GLOO_SOCKET_IFNAME": "lo",
         # A cache of our own: a killed build leaves a lock there that would hang every other program of this Python.
         "TORCH_EXTENSIONS_DIR": str(run.cache / "torch_extensions"),
     }
@@ -82,18 +84,17 @@ def _environment(spec: RunSpec, run: RunDir, cores: int) -> dict[str, str]:
             # Without it accelerate 1.15 trains one separate model per process and returns 0.
             "ACCELERATE_USE_CPU": "true",
             "DS_ACCELERATOR": "cpu",
-            # Ranks of one box need no host name resolution.
-            "GLOO_SOCKET_IFNAME": "lo",
         }
-    env["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
-    if spec.launcher != "deepspeed":
-        env["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, card_indices(spec)))
-    return env
+    return {**env, "CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": _comma(card_indices(spec))}
 
 
 def card_indices(spec: RunSpec) -> tuple[int, ...]:
     """PCI indices of the cards a spec takes."""
     return spec.gpus if spec.gpus is not None else tuple(range(spec.num_gpus))
+
+
+def _comma(cards: tuple[int, ...]) -> str:
+    return ",".join(map(str, cards))
 
 
 def _accelerate(spec: RunSpec, run: RunDir, python: str, module: str, port: int, env: dict[str, str]) -> Command:
@@ -129,8 +130,11 @@ def _torchrun(spec: RunSpec, run: RunDir, python: str, module: str, env: dict[st
 
 
 def _deepspeed(spec: RunSpec, run: RunDir, python: str, module: str, port: int, env: dict[str, str]) -> Command:
-    # --include instead of CUDA_VISIBLE_DEVICES, which the launcher reads in its own way (DeepSpeed#5818).
-    chosen = f"--include=localhost:{','.join(map(str, spec.gpus))}" if spec.gpus else f"--num_gpus={spec.num_gpus}"
+    # 0.19.8's runner.main drops a CUDA_VISIBLE_DEVICES that is not empty before it counts cards, and takes --include
+    # as indices among all of them. So ours must be there: it stands in for an empty one of the user's shell, which
+    # would not be dropped and hide every card. --num_gpus would take the first cards, whatever the variable says.
+    on_cards = spec.device == "cuda"
+    chosen = f"--include=localhost:{_comma(card_indices(spec))}" if on_cards else f"--num_gpus={spec.num_gpus}"
     argv = (
         *(python, "-m", "deepspeed.launcher.runner", chosen, f"--master_port={port}", "--master_addr=127.0.0.1"),
         *("--no_local_rank", "--module", module, str(run.path)),

@@ -95,6 +95,37 @@ def test_a_users_own_data_without_a_card_is_refused_with_the_cpu_as_a_hint(box: 
     assert box.is_untouched()
 
 
+def test_cards_that_a_run_of_ours_uses_are_refused_and_others_are_not(box: House) -> None:
+    set_cards(box, BOX)
+    run = box.fake_run("waits", "honours-stop", cards=(0, 2))
+    other = box.fake_run("waits", "honours-stop", cards=(2,))
+    box.panel("resume", run.run_id, "--detach")
+
+    refused, resumed = box.panel("--preset", "manual", "--no-ui"), box.panel("resume", other.run_id, "--detach")
+    free = box.panel("plan", "--preset", "manual", "--gpus", "1")
+
+    box.panel("stop", run.run_id)
+    assert refused.returncode == 4
+    assert f"gpu.busy: cards 0, 2 are used by run {run.run_id}\n    take others with --gpus" in refused.stderr
+    assert (resumed.returncode, f"card 2 is used by run {run.run_id}" in resumed.stderr) == (4, True)
+    assert free.returncode == 0, free.stdout
+    assert box.panel("plan", "--preset", "manual").returncode == 0
+
+
+def test_a_variable_that_hides_cards_is_named_with_the_option_that_counts(box: House) -> None:
+    set_cards(box, BOX)
+
+    plan = box.panel("plan", "--preset", "deepspeed", CUDA_VISIBLE_DEVICES="1")
+    on_the_cpu = box.panel("plan", "--preset", "deepspeed", "--device", "cpu", CUDA_VISIBLE_DEVICES="1")
+
+    assert plan.returncode == 0
+    assert (
+        "! gpu.visible: CUDA_VISIBLE_DEVICES=1 of this shell is not used\n    choose cards with --gpus" in plan.stdout
+    )
+    assert "--include=localhost:0,1,2" in plan.stdout
+    assert "gpu.visible" not in on_the_cpu.stdout
+
+
 def test_cuda_without_a_card_is_refused(box: House) -> None:
     assert box.panel("--preset", "deepspeed", "--no-ui", "--device", "cuda").returncode == 4
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,6 +18,7 @@ from t5panel.contract.spec import RunSpec
 from t5panel.launch.commands import Command, command_for, prepare_command_for
 from t5panel.presets import load_preset
 
+REAL_POPEN = subprocess.Popen
 RUN = RunDir(Path("/runs/one"))
 
 
@@ -52,14 +57,21 @@ def test_accelerate_reads_a_config_of_ours_and_no_user_default() -> None:
     assert yaml.safe_load(command.files[Path("/runs/one/config/accelerate.yaml")])["distributed_type"] == "MULTI_GPU"
 
 
-def test_deepspeed_chooses_cards_by_include_and_never_by_variable() -> None:
-    command = command_of(spec_of("deepspeed", device="cuda", gpus=[0, 2], num_gpus=2))
+@pytest.mark.parametrize(("gpus", "cards"), [(None, "0,1"), ([0, 2], "0,2")])
+def test_deepspeed_is_told_its_cards_one_by_one(gpus: list[int] | None, cards: str) -> None:
+    command = command_of(spec_of("deepspeed", device="cuda", gpus=gpus, num_gpus=2))
 
     assert command.argv[3:] == (
-        *("--include=localhost:0,2", "--master_port=29511", "--master_addr=127.0.0.1", "--no_local_rank"),
+        *(f"--include=localhost:{cards}", "--master_port=29511", "--master_addr=127.0.0.1", "--no_local_rank"),
         *("--module", "t5panel.trainers.deepspeed", "/runs/one"),
     )
-    assert "CUDA_VISIBLE_DEVICES" not in command.env
+    assert command.env["CUDA_VISIBLE_DEVICES"] == cards
+
+
+@pytest.mark.parametrize("preset", ["manual", "trainer", "deepspeed"])
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_what_ranks_agree_on_never_leaves_the_box(preset: str, device: str) -> None:
+    assert command_of(spec_of(preset, device=device)).env["GLOO_SOCKET_IFNAME"] == "lo"
 
 
 def test_chosen_cards_are_the_only_visible_ones_under_the_other_launchers() -> None:
@@ -143,3 +155,42 @@ def test_deepspeeds_own_parser_takes_our_arguments(ranks: int) -> None:
 
     assert (args.num_gpus, args.module, args.no_local_rank) == (ranks, True, True)
     assert (args.user_script, args.user_args) == ("t5panel.trainers.deepspeed", ["/runs/one"])
+
+
+class ThreeCards:
+    """What DeepSpeed's launcher asks of an accelerator, of a box with three cards."""
+
+    def visible_devices_envs(self) -> list[str]:
+        """The variable that hides cards."""
+        return ["CUDA_VISIBLE_DEVICES"]
+
+    def device_count(self) -> int:
+        """As torch counts: what the variable leaves."""
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        return 3 if visible is None else len([word for word in visible.split(",") if word])
+
+
+@pytest.mark.parametrize("in_the_shell", [None, "", "1"])
+def test_deepspeeds_launcher_takes_the_chosen_cards_whatever_the_shell_says(
+    in_the_shell: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from deepspeed.launcher import runner
+
+    started: list[list[str]] = []
+
+    def popen(argv: list[str], **_: object) -> subprocess.Popen[bytes]:
+        started.append(argv)
+        return REAL_POPEN(["/bin/true"])
+
+    command = command_of(spec_of("deepspeed", device="cuda", gpus=[0, 2], num_gpus=2))
+    for name, value in {"CUDA_VISIBLE_DEVICES": in_the_shell, **command.env}.items():
+        if value is not None:
+            monkeypatch.setenv(name, value)
+    monkeypatch.setattr(runner.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(runner, "get_accelerator", ThreeCards)
+    monkeypatch.setattr(runner.subprocess, "Popen", popen)
+
+    runner.main(list(command.argv[3:]))
+
+    (world,) = [word.partition("=")[2] for word in started[0] if word.startswith("--world_info=")]
+    assert json.loads(base64.urlsafe_b64decode(world)) == {"localhost": [0, 2]}
