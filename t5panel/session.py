@@ -24,7 +24,7 @@ from t5panel.contract.shapes import Shape, is_builtin
 from t5panel.contract.spec import RunSpec
 from t5panel.errors import DoesNotFitError, Fault, PreflightError, T5PanelError, UsageError
 from t5panel.launch.commands import Command, card_indices, command_for, prepare_command_for
-from t5panel.launch.processes import stop_all
+from t5panel.launch.processes import free_port, stop_all
 from t5panel.monitor.proc import marked
 from t5panel.monitor.runs import read_info, read_state
 from t5panel.monitor.runs import user_faults as user_faults  # noqa: PLC0414 - both fronts ask the session
@@ -32,7 +32,7 @@ from t5panel.plan.machine import Machine
 from t5panel.plan.planning import Finding, Plan, make_plan, resolve_device, used_cards, wants_rehearsal
 from t5panel.preflight.cards import card_findings
 from t5panel.preflight.inspection import inspect
-from t5panel.preflight.machine import free_port, read_machine
+from t5panel.preflight.machine import read_machine
 from t5panel.preflight.place import cache_findings, place_findings
 from t5panel.presets import Preset, load_preset, rehearsal_changes
 from t5panel.wish import Wish as Wish  # noqa: PLC0414 - both fronts know it by this name
@@ -50,6 +50,7 @@ class Prospect:
     run: RunDir
     prepare: Command
     command: Command
+    """With the port that is free now; the run takes the one that is free when its ranks start."""
     versions: Mapping[str, str]
 
 
@@ -284,7 +285,7 @@ def _run_info(prospect: Prospect) -> RunInfo:
         created=time.time(),
         spec=plan.spec.model_dump(mode="json"),
         prepare=_command_info(prospect.prepare),
-        command=_command_info(prospect.command),
+        command=_command_info(command_for(plan.spec, prospect.run, cores=plan.machine.cores)),
         cards=card_indices(plan.spec) if plan.spec.device == "cuda" else (),
         interpreter=plan.spec.interpreter or sys.executable,
         versions={"t5panel": __version__, **prospect.versions},

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import msgspec
 
 Phase = Literal["starting", "running", "evaluating", "saving", "stopping", "paused", "finished", "failed", "stopped"]
+PORT = "@free-port@"
 ENDED: frozenset[Phase] = frozenset({"finished", "failed", "stopped"})
 
 
@@ -197,7 +198,11 @@ class Request(Record, frozen=True):
 
 
 class CommandInfo(Record, frozen=True):
-    """One process of a run: argv and what its environment has beyond the supervisor's."""
+    """One process of a run: argv and what its environment has beyond the supervisor's.
+
+    Hours may pass from the start of a run to its ranks, and days to a resume: a word of argv may hold PORT, for which
+    the supervisor puts a TCP port that is free when it starts the process.
+    """
 
     argv: tuple[str, ...]
     env: dict[str, str]

@@ -12,6 +12,7 @@ from typing import assert_never
 import yaml
 
 from t5panel.contract.layout import RunDir
+from t5panel.contract.records import PORT
 from t5panel.contract.spec import Method, RunSpec
 
 TRAINER_MODULES: dict[Method, str] = {
@@ -42,13 +43,13 @@ class Command:
         return shlex.join((Path(self.argv[0]).name, *self.argv[1:]))
 
 
-def command_for(spec: RunSpec, run: RunDir, *, port: int, cores: int) -> Command:
-    """How the ranks of a run are started. `port` is a free TCP port on this machine."""
+def command_for(spec: RunSpec, run: RunDir, *, port: int | str = PORT, cores: int) -> Command:
+    """How the ranks of a run are started; `port` is where they meet, PORT: one that is free when they start."""
     python = spec.interpreter or sys.executable
     module = TRAINER_MODULES[spec.method]
     match spec.launcher:
         case "accelerate":
-            return _accelerate(spec, run, python, module, port, _environment(spec, run, cores))
+            return _accelerate(spec, run, python, module, _environment(spec, run, cores))
         case "torchrun":
             return _torchrun(spec, run, python, module, _environment(spec, run, cores))
         case "deepspeed":
@@ -97,7 +98,7 @@ def _comma(cards: tuple[int, ...]) -> str:
     return ",".join(map(str, cards))
 
 
-def _accelerate(spec: RunSpec, run: RunDir, python: str, module: str, port: int, env: dict[str, str]) -> Command:
+def _accelerate(spec: RunSpec, run: RunDir, python: str, module: str, env: dict[str, str]) -> Command:
     # A config file of our own: without one, the user's global default applies silently (accelerate#1133).
     config = run.config / "accelerate.yaml"
     settings = {
@@ -113,7 +114,8 @@ def _accelerate(spec: RunSpec, run: RunDir, python: str, module: str, port: int,
     argv = (
         *(python, "-m", "accelerate.commands.launch", "--config_file", str(config), *several),
         *(f"--num_processes={spec.num_gpus}", "--num_machines=1", "--dynamo_backend=no"),
-        *(f"--mixed_precision={settings['mixed_precision']}", f"--main_process_port={port}"),
+        # Port 0: it takes a free one itself, as torchrun does.
+        *(f"--mixed_precision={settings['mixed_precision']}", "--main_process_port=0"),
         *("-m", module, str(run.path)),
     )
     return Command(argv, env, {config: yaml.safe_dump(settings, sort_keys=False)})
@@ -129,7 +131,7 @@ def _torchrun(spec: RunSpec, run: RunDir, python: str, module: str, env: dict[st
     return Command(argv, env, {})
 
 
-def _deepspeed(spec: RunSpec, run: RunDir, python: str, module: str, port: int, env: dict[str, str]) -> Command:
+def _deepspeed(spec: RunSpec, run: RunDir, python: str, module: str, port: int | str, env: dict[str, str]) -> Command:
     # 0.19.8's runner.main drops a CUDA_VISIBLE_DEVICES that is not empty before it counts cards, and takes --include
     # as indices among all of them. So ours must be there: it stands in for an empty one of the user's shell, which
     # would not be dropped and hide every card. --num_gpus would take the first cards, whatever the variable says.

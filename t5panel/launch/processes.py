@@ -6,11 +6,14 @@ import contextlib
 import ctypes
 import os
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from t5panel.contract.records import PORT
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
@@ -54,6 +57,18 @@ def spawn(argv: Sequence[str], env: Mapping[str, str], log: Path) -> subprocess.
             start_new_session=True,
             preexec_fn=bind_to_parent,  # noqa: PLW1509 - we are single-threaded
         )
+
+
+def at_free_port(argv: Sequence[str]) -> tuple[str, ...]:
+    """An argv with a port of the loopback that is free now for every PORT in it."""
+    return tuple(word.replace(PORT, str(free_port())) if PORT in word else word for word in argv)
+
+
+def free_port() -> int:
+    """A TCP port of the loopback that is free now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def stop_all(

@@ -36,7 +36,7 @@ from t5panel.contract.records import (
     Status,
     encode_line,
 )
-from t5panel.launch.processes import Stopped, become_subreaper, reap, spawn, stop_all
+from t5panel.launch.processes import Stopped, at_free_port, become_subreaper, reap, spawn, stop_all
 from t5panel.monitor.hardware import Nvml, host_memory, process_memory, proportional_memory
 from t5panel.monitor.last_words import how_it_ended, read_log, why
 from t5panel.monitor.proc import boot_id, descendants, is_alive, marked, read_process
@@ -155,13 +155,14 @@ class Supervisor:
 
     def _spawn(self, command: CommandInfo, log: Path) -> subprocess.Popen[bytes] | Outcome:
         """A started process, or how the run failed because it cannot be started. Hold it: dropped, it reaps itself."""
+        argv = at_free_port(command.argv)
         try:
-            process = spawn(command.argv, {**command.env, SUPERVISOR_VARIABLE: str(os.getpid())}, log)
+            process = spawn(argv, {**command.env, SUPERVISOR_VARIABLE: str(os.getpid())}, log)
         except OSError as error:
-            return Outcome("failed", 1, f"cannot start {command.argv[0]}: {error.strerror}")
+            return Outcome("failed", 1, f"cannot start {argv[0]}: {error.strerror}")
         self._launcher = _process_id(process.pid)
         self._write_state()
-        self._event("spawned", f"pid {process.pid}: {' '.join(command.argv)}")
+        self._event("spawned", f"pid {process.pid}: {' '.join(argv)}")
         return process
 
     def _wait(self, pid: int, *, stop_seconds: float) -> Ending:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import socket
-
 from t5panel.monitor.hardware import Nvml, cores, host_memory
 from t5panel.plan.machine import CardFacts, Machine
 
@@ -14,13 +12,6 @@ def read_machine() -> Machine:
     cards = tuple(CardFacts(card.index, _short(nvml.name(card.index)), card.total, card.used) for card in nvml.cards())
     used, limit = host_memory()
     return Machine(cards, ram_limit=limit, ram_available=limit - used, cores=cores())
-
-
-def free_port() -> int:
-    """A TCP port of the loopback that is free now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _short(name: str) -> str:

@@ -86,6 +86,20 @@ def test_another_machine_can_be_planned_for(house: House, model: str, machine: s
     assert (json.loads(answer.stdout)["verdict"], answer.exit_code) == (verdict, code)
 
 
+def test_a_dry_run_shows_a_port_and_a_run_keeps_none(house: House) -> None:
+    words = ("--preset", "deepspeed", "--device", "cpu")
+    shown = json.loads(house.click("--dry-run", *words, "--json").stdout)["command"]["argv"]
+
+    house.click("--detach", *words, "--run-dir", str(house.home / "mine"))
+
+    run = RunDir(house.home / "mine")
+    house.runs.append(run)
+    house.click("stop", str(run.path), "--now")
+    kept = json.loads(run.run_json.read_bytes())["command"]["argv"]
+    assert [word.partition("=")[2].isdecimal() for word in shown if "--master_port" in word] == [True]
+    assert "--master_port=@free-port@" in kept
+
+
 def replaced_by_rehearsal(house: House, *words: str) -> list[str]:
     """What the first line of a plan says a rehearsal has replaced."""
     first = house.click("plan", "--device", "cpu", *words).stdout.splitlines()[0]

@@ -14,7 +14,6 @@ from t5panel.contract.records import CommandInfo, RankId, State
 from t5panel.launch.commands import TRAINER_MODULES, command_for
 from t5panel.monitor.proc import is_alive, marked
 from t5panel.monitor.runs import read_info, read_state
-from t5panel.preflight.machine import free_port
 from t5panel.presets import load_preset
 from t5panel.session import spawn_supervisor
 from tests.house.household import ROOT, House, ended, eventually
@@ -27,7 +26,7 @@ def launched(house: House, preset: Preset) -> RunDir:
     """A run whose launcher is the preset's own and whose ranks are guarded fakes, all of them alive."""
     run = house.fake_run("waits", *["guarded"] * RANKS)
     spec = load_preset(preset, {"device": "cpu", "num_gpus": RANKS}).spec
-    command = command_for(spec, run, port=free_port(), cores=1)
+    command = command_for(spec, run, cores=1)
     argv = tuple("tests.house.fake_rank" if word == TRAINER_MODULES[preset] else word for word in command.argv)
     for path, content in command.files.items():
         path.write_text(content)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ import yaml
 from t5panel.contract.layout import RunDir
 from t5panel.contract.spec import RunSpec
 from t5panel.launch.commands import Command, command_for, prepare_command_for
+from t5panel.launch.processes import at_free_port
 from t5panel.presets import load_preset
 
 REAL_POPEN = subprocess.Popen
@@ -51,7 +53,7 @@ def test_accelerate_reads_a_config_of_ours_and_no_user_default() -> None:
 
     assert command.argv[3:] == (
         *("--config_file", "/runs/one/config/accelerate.yaml", "--multi_gpu", "--num_processes=3", "--num_machines=1"),
-        *("--dynamo_backend=no", "--mixed_precision=bf16", "--main_process_port=29511"),
+        *("--dynamo_backend=no", "--mixed_precision=bf16", "--main_process_port=0"),
         *("-m", "t5panel.trainers.manual", "/runs/one"),
     )
     assert yaml.safe_load(command.files[Path("/runs/one/config/accelerate.yaml")])["distributed_type"] == "MULTI_GPU"
@@ -72,6 +74,17 @@ def test_deepspeed_is_told_its_cards_one_by_one(gpus: list[int] | None, cards: s
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 def test_what_ranks_agree_on_never_leaves_the_box(preset: str, device: str) -> None:
     assert command_of(spec_of(preset, device=device)).env["GLOO_SOCKET_IFNAME"] == "lo"
+
+
+def test_a_port_is_chosen_anew_at_each_start() -> None:
+    argv = command_for(spec_of("deepspeed"), RUN, cores=6).argv
+
+    with socket.socket() as taken:
+        (port,) = [word.partition("=")[2] for word in at_free_port(argv) if word.startswith("--master_port=")]
+        taken.bind(("127.0.0.1", int(port)))
+        (other,) = [word.partition("=")[2] for word in at_free_port(argv) if word.startswith("--master_port=")]
+
+    assert port != other
 
 
 def test_chosen_cards_are_the_only_visible_ones_under_the_other_launchers() -> None:
@@ -115,7 +128,7 @@ def test_accelerates_own_parser_takes_our_arguments(
     ranks: int, device: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from accelerate.commands.launch import _validate_launch_command, launch_command_parser
-    from accelerate.utils.launch import prepare_simple_launcher_cmd_env
+    from accelerate.utils.launch import prepare_multi_gpu_env, prepare_simple_launcher_cmd_env
 
     command = command_for(spec_of("manual", num_gpus=ranks, device=device), RunDir(tmp_path), port=29511, cores=6)
     (config,) = command.files
@@ -129,6 +142,7 @@ def test_accelerates_own_parser_takes_our_arguments(
     assert args.multi_gpu is (ranks > 1)
     assert args.mixed_precision == "bf16"
     _, env = prepare_simple_launcher_cmd_env(args)
+    assert ranks == 1 or (prepare_multi_gpu_env(args) and int(args.master_port) > 0)
     assert ranks > 1 or env["ACCELERATE_USE_CPU"] == str(device == "cpu")
 
 
