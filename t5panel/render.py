@@ -196,6 +196,8 @@ def summary_lines(snapshot: Snapshot) -> Iterator[str]:
     if snapshot.prepared is not None:
         yield f"data           {prepared_text(snapshot.prepared)}"
     yield from result_lines(snapshot)
+    if snapshot.rejected_lines:
+        yield f"left out       {snapshot.rejected_lines:,} lines of its files that cannot be read"
     yield f"run directory  {snapshot.run.path}"
 
 
@@ -237,6 +239,7 @@ def snapshot_json(snapshot: Snapshot) -> dict[str, Any]:
         "evaluation": msgspec.to_builtins(snapshot.evaluations[-1]) if snapshot.evaluations else None,
         "result": msgspec.to_builtins(snapshot.result) if snapshot.result else None,
         "samples_per_second": snapshot.samples_per_second,
+        "rejected_lines": snapshot.rejected_lines,
         "prepared": msgspec.to_builtins(snapshot.prepared) if snapshot.prepared else None,
     }
 

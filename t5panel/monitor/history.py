@@ -57,7 +57,6 @@ class Snapshot:
     last: Step | None
     loss: Series
     """Mean loss per target token; NaN where it was not finite."""
-    learning_rate: Series
     evaluations: tuple[Evaluation, ...]
     checkpoint: Checkpoint | None
     samples: tuple[Sample, ...]
@@ -65,6 +64,7 @@ class Snapshot:
     events: tuple[Event, ...]
     result: Result | None
     rejected_lines: int
+    """Lines of its files that are no records: a dying writer, or a bad disk, left them."""
     recent_steps: tuple[Step, ...]
     prepared: Prepared | None = None
     """What became of the data's rows, once they are tokenised."""
@@ -109,7 +109,6 @@ class History:
         self._start: Start | None = None
         self._last: Step | None = None
         self._loss = Series(array("q"), array("f"))
-        self._rate = Series(array("q"), array("f"))
         self._recent: deque[Step] = deque(maxlen=RATE_STEPS)
         self._evaluations: list[Evaluation] = []
         self._checkpoint: Checkpoint | None = None
@@ -131,7 +130,6 @@ class History:
             start=self._start,
             last=self._last,
             loss=self._loss,
-            learning_rate=self._rate,
             evaluations=tuple(self._evaluations),
             checkpoint=self._checkpoint,
             samples=tuple(self._samples),
@@ -170,8 +168,6 @@ class History:
                 self._recent.append(metric)
                 self._loss.steps.append(metric.step)
                 self._loss.values.append(float("nan") if metric.loss is None else metric.loss)
-                self._rate.steps.append(metric.step)
-                self._rate.values.append(metric.learning_rate)
             case Evaluation():
                 self._evaluations.append(metric)
             case Checkpoint():
@@ -184,10 +180,9 @@ class History:
     def _begin(self, start: Start) -> None:
         """A new start: steps after its own were never resumed from, so they are void."""
         self._start = start
-        for series in (self._loss, self._rate):
-            while series.steps and series.steps[-1] > start.step:
-                series.steps.pop()
-                series.values.pop()
+        while self._loss.steps and self._loss.steps[-1] > start.step:
+            self._loss.steps.pop()
+            self._loss.values.pop()
         self._evaluations = [done for done in self._evaluations if done.step <= start.step]
         self._recent.clear()
         if self._last is not None and self._last.step > start.step:

@@ -222,6 +222,13 @@ def test_attach_returns_what_the_run_returned(house: House, finished: RunDir, st
     assert f"run directory  {finished.path}" in good.stdout
 
 
+def test_lines_that_cannot_be_read_are_counted(house: House, finished: RunDir) -> None:
+    finished.metrics.write_text('{"kind":"step"\n\n\x00\n')
+
+    assert "left out       3 lines of its files that cannot be read" in house.click("attach", finished.run_id).stdout
+    assert json.loads(house.click("attach", finished.run_id, "--json").stdout)["rejected_lines"] == 3
+
+
 def test_attach_finds_a_run_by_the_start_of_its_id_or_its_path(house: House, finished: RunDir) -> None:
     for name in ("20260101", str(finished.path), "last"):
         assert json.loads(house.click("attach", name, "--json").stdout)["run_id"] == finished.run_id
