@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import subprocess
@@ -17,7 +18,9 @@ from t5panel import __version__
 from t5panel.contract.layout import RunDir
 from t5panel.contract.versions import installed_versions
 from t5panel.monitor.hardware import process_memory
-from t5panel.session import request_stop
+from t5panel.monitor.watch import watch
+from t5panel.session import prospect, request_stop, start
+from t5panel.wish import Wish
 from tests.house.household import House, ended, eventually, supervisor_pid
 
 RANKS = ("guarded", "guarded", "guarded")
@@ -100,6 +103,18 @@ def measure(house: House, *, quick: bool) -> Iterator[Figure]:
         yield Figure("supervisor, sampling", share, 0.5, "% of core", f"1 Hz over {seconds:.0f} s, 3 ranks")
         yield Figure("supervisor", resident_mib(supervisor), 20, "MiB RSS", f"after {seconds:.0f} s, no NVIDIA driver")
         yield Figure("headless front", resident_mib(front), 60, "MiB RSS", f"t5panel attach, after {seconds:.0f} s")
+    if not quick:
+        yield rehearsed_rank()
+
+
+def rehearsed_rank() -> Figure:
+    """The largest rank of a short rehearsal of the method that needs most."""
+    wish = Wish("deepspeed", {"device": "cpu", "train.max_steps": 3})
+    run = start(prospect(wish))
+    *_, last = watch(run)
+    peaks = last.result.peak_rss_per_rank if last.result else ()
+    how = f"peak of {len(peaks)} ranks, deepspeed, 3 steps, evaluation, checkpoint"
+    return Figure("rank of the rehearsal", max(peaks, default=math.inf) / 2**20, 500, "MiB RSS", how)
 
 
 def main(words: list[str]) -> None:
