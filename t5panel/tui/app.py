@@ -11,8 +11,9 @@ from textual import work
 from textual.app import App
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
+from textual.worker import get_current_worker
 
-from t5panel.tui.messages import Opened, Refused, ResumeRequested, RunChosen, Started, StartRequested
+from t5panel.tui.messages import Doubted, Opened, Refused, ResumeRequested, RunChosen, RunRead, StartRequested
 from t5panel.tui.screens.opening import OpeningScreen
 from t5panel.tui.services import Services
 from t5panel.tui.terminal import POLL_SECONDS, end_on_signals, leave_if_dead
@@ -21,6 +22,7 @@ from t5panel.wish import Wish
 
 if TYPE_CHECKING:
     from t5panel.contract.layout import RunDir
+    from t5panel.errors import Fault
     from t5panel.plan.machine import Machine
 
 
@@ -86,9 +88,12 @@ class PanelApp(App[None]):
     def on_start_requested(self, event: StartRequested) -> None:
         """Start it, once."""
         if not self._busy:
-            self._busy = True
-            self.notify("starting…", timeout=2)
-            self._start(event.wish)
+            self._begin(event.wish, sure=False)
+
+    def _begin(self, wish: Wish, *, sure: bool) -> None:
+        self._busy = True
+        self.notify("starting…", timeout=2)
+        self._start(wish, sure=sure)
 
     def on_resume_requested(self, event: ResumeRequested) -> None:
         """Resume it, once."""
@@ -97,40 +102,66 @@ class PanelApp(App[None]):
             self._resume(event.run)
 
     @work(thread=True, group="start")
-    def _start(self, wish: Wish) -> None:
+    def _start(self, wish: Wish, *, sure: bool) -> None:
+        """Judge it on the machine as it is now, then start it, unless the user has to be asked first."""
         from t5panel.errors import T5PanelError
+        from t5panel.tui.faults import planning_faults
 
-        assert self._machine is not None  # noqa: S101 - read before any screen that starts
         try:
-            run = self._services.start(self._services.prospect(wish, self._machine))
-        except T5PanelError as error:
-            self.post_message(Refused("This run cannot start", error.faults))
+            prospect = self._services.prospect(wish, self._services.machine())
+            if prospect.plan.verdict == "tight" and not prospect.plan.errors and not sure:
+                self.post_message(Doubted(wish, prospect.plan))
+                return
+            run = self._services.start(prospect)
+        except (T5PanelError, OSError) as error:
+            self.post_message(Refused("This run cannot start", planning_faults(error)))
             return
-        self.post_message(Started(run))
+        self.post_message(_read(run, started=True))
 
     @work(thread=True, group="start")
     def _resume(self, run: RunDir) -> None:
-        from t5panel.errors import T5PanelError
         from t5panel.session import resume
+        from t5panel.tui.faults import UNREADABLE, reading_faults
 
         try:
             resume(run)
-        except T5PanelError as error:
-            self.post_message(Refused("This run cannot go on", error.faults))
+        except UNREADABLE as error:
+            self.post_message(Refused("This run cannot go on", reading_faults(run, error)))
             return
-        self.post_message(Started(run))
+        self.post_message(_read(run, started=True))
 
-    def on_started(self, event: Started) -> None:
-        """Watch it."""
+    def on_doubted(self, event: Doubted) -> None:
+        """Ask before a start that leaves little memory."""
+        from t5panel.tui.screens.tight import TightDialog
+
+        def answer(sure: bool | None) -> None:
+            if sure:
+                self._begin(event.wish, sure=True)
+
         self._busy = False
-        self._watch(event.run)
+        self.push_screen(TightDialog(event.plan), answer)
+
+    def on_run_read(self, event: RunRead) -> None:
+        """Watch it, or say why not and forget it."""
+        from t5panel.tui.screens.run import RunScreen
+
+        if event.started:
+            self._busy = False
+        self._watched = event.run if event.history else None
+        if event.run is not None and event.history is not None:
+            self._show(RunScreen(event.run, event.history, self._summary()))
+            return
+        if isinstance(self.screen, OpeningScreen):
+            self._show("setup")
+        if event.faults:
+            self._tell("This run cannot be shown", event.faults)
+        else:
+            self.notify("no runs yet: enter on the setup starts one", severity="warning")
 
     def on_refused(self, event: Refused) -> None:
         """Say why, all of it."""
-        from t5panel.tui.screens.faults import FaultsDialog
-
         self._busy = False
-        self.push_screen(FaultsDialog(event.what, event.faults))
+        self._tell(event.what, event.faults)
 
     def on_run_chosen(self, event: RunChosen) -> None:
         """Watch it."""
@@ -145,7 +176,7 @@ class PanelApp(App[None]):
         elif place == "runs":
             self._list_runs()
         else:
-            self._watch_last()
+            self._watch(self._watched)
 
     def action_keys(self) -> None:
         """The keys of the present screen."""
@@ -156,10 +187,10 @@ class PanelApp(App[None]):
 
     def action_leave(self) -> None:
         """Leave; a living run goes on, and says how to come back to it."""
-        from t5panel.monitor.runs import read_state
+        from t5panel.tui.listing import is_alive
 
         run = self._watched
-        goes_on = run is not None and read_state(run).alive
+        goes_on = run is not None and is_alive(run)
         self.exit(message=f"{run.run_id} goes on: t5panel attach {run.run_id}" if run and goes_on else None)
 
     def _keys(self) -> Iterator[tuple[str, str]]:
@@ -171,20 +202,15 @@ class PanelApp(App[None]):
                 seen.add(binding.action)
                 yield self.get_key_display(binding), active.tooltip
 
-    def _watch(self, run: RunDir) -> None:
-        from t5panel.tui.screens.run import RunScreen
+    @work(thread=True, group="watch", exclusive=True)
+    def _watch(self, run: RunDir | None) -> None:
+        """Read this run, or without one the newest, to show it; unless the user goes elsewhere first."""
+        from t5panel.tui.listing import newest
 
-        self._watched = run
-        self._show(RunScreen(run, self._summary()))
-
-    def _watch_last(self) -> None:
-        from t5panel.session import list_runs
-
-        run = self._watched or next((run for run, _ in list_runs()), None)
-        if run is None:
-            self.notify("no runs yet: enter on the setup starts one", severity="warning")
-        else:
-            self._watch(run)
+        found = run or newest()
+        message = _read(found) if found else RunRead(None)
+        if not get_current_worker().is_cancelled:
+            self.post_message(message)
 
     def _list_runs(self) -> None:
         from t5panel.tui.screens.runs import RunsScreen
@@ -192,11 +218,19 @@ class PanelApp(App[None]):
         self._show(RunsScreen(self._summary(), self._services.clock))
 
     def _show(self, screen: Screen[None] | str) -> None:
-        """In place of the present screen; the opening one stays below, for it was never pushed."""
+        """In place of the present screen and its dialogs; the opening one stays below, for it was never pushed."""
+        self.workers.cancel_group(self, "watch")
+        while self.screen.is_modal:
+            self.pop_screen()
         if isinstance(self.screen, OpeningScreen):
             self.push_screen(screen)
         else:
             self.switch_screen(screen)
+
+    def _tell(self, title: str, faults: tuple[Fault, ...]) -> None:
+        from t5panel.tui.screens.faults import FaultsDialog
+
+        self.push_screen(FaultsDialog(title, faults))
 
     def _summary(self) -> str:
         return self._machine.summary if self._machine else ""
@@ -205,6 +239,16 @@ class PanelApp(App[None]):
 def run_panel(wish: Wish) -> None:
     """Show the panel until the user leaves it; runs go on."""
     PanelApp(wish).run()
+
+
+def _read(run: RunDir, *, started: bool = False) -> RunRead:
+    from t5panel.monitor.history import History
+    from t5panel.tui.faults import UNREADABLE, reading_faults
+
+    try:
+        return RunRead(run, History(run), started=started)
+    except UNREADABLE as error:
+        return RunRead(run, faults=reading_faults(run, error), started=started)
 
 
 def _collect_garbage_again() -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
+from t5panel.contract.spec import RunSpec
 from t5panel.errors import Fault, T5PanelError
 from t5panel.plan.machine import Machine
 from t5panel.presets import Preset, load_preset, preset_names
 from t5panel.session import resolved_preset
+from t5panel.tui.fields import flow_yaml, value_at
 from t5panel.wish import Wish
 
 
@@ -37,7 +41,10 @@ class Draft:
     @property
     def wish(self) -> Wish:
         """The wish as it stands."""
-        return replace(self.given, preset=self.preset, overrides={**self.given.overrides, **self.own_edits})
+        overrides = self.given.overrides
+        for key, value in self.own_edits.items():
+            overrides = laid_over(overrides, key, value)
+        return replace(self.given, preset=self.preset, overrides=overrides)
 
     @property
     def own_edits(self) -> Mapping[str, Any]:
@@ -50,7 +57,7 @@ class Draft:
 
     def with_value(self, key: str, value: Any) -> Draft:  # noqa: ANN401
         """With one setting edited."""
-        return self._with_edits({**self.own_edits, key: value}, key)
+        return self._with_edits(laid_over(self.own_edits, key, value), key)
 
     def without(self, key: str) -> Draft:
         """With one setting back at what the preset says."""
@@ -72,6 +79,25 @@ class Checked:
     preset: Preset | None
     faults: Mapping[str, Fault]
     """The key `""` holds a fault that belongs to no single setting."""
+
+
+def laid_over(settings: Mapping[str, Any], key: str, value: Any) -> dict[str, Any]:  # noqa: ANN401
+    """Settings with one more on top: it comes last, and what it replaces, parts of it too, is gone."""
+    return {**{name: old for name, old in settings.items() if not f"{name}.".startswith(f"{key}.")}, key: value}
+
+
+def command_line(wish: Wish, spec: RunSpec) -> str:
+    """The t5panel command that starts this wish from any folder; `spec` is what the wish resolves to."""
+    preset = wish.preset
+    if "/" in preset or preset.endswith((".yaml", ".yml")):
+        preset = str(Path(preset).absolute())
+    words = ["t5panel", "--preset", preset, "--no-ui"]
+    for key, value in wish.overrides.items():
+        # The spec's paths are absolute; anything else is the same in both.
+        words += ["--set", f"{key}={flow_yaml(value_at(spec, key) if isinstance(value, str) else value)}"]
+    if wish.run_dir is not None:
+        words += ["--run-dir", str(wish.run_dir.absolute())]
+    return shlex.join(words)
 
 
 def check(draft: Draft, machine: Machine, keys: tuple[str, ...]) -> Checked:

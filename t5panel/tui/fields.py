@@ -33,6 +33,18 @@ CHOSEN_ELSEWHERE = ("method",)
 """The method is the preset's."""
 
 
+class _Dumper(yaml.SafeDumper):
+    """Safe YAML that quotes texts like `3e-4`, which presets read as numbers, and escapes line ends of all kinds."""
+
+
+def _text_node(dumper: _Dumper, text: str) -> yaml.ScalarNode:
+    plain = text.isprintable() and not text.startswith(tuple("+-.0123456789"))
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=None if plain else '"')
+
+
+_Dumper.add_representer(str, _text_node)
+
+
 @dataclass(frozen=True, slots=True)
 class FormField:
     """One setting of the form."""
@@ -88,7 +100,13 @@ def text_of(value: Any) -> str:  # noqa: ANN401
         case tuple():
             return ",".join(map(str, value))
         case _:
-            return yaml.safe_dump(value, default_flow_style=True, width=10**6).strip()
+            return flow_yaml(value)
+
+
+def flow_yaml(value: Any) -> str:  # noqa: ANN401
+    """A value as YAML on one line, which `parse_assignments` reads back equal."""
+    text = yaml.dump([value], Dumper=_Dumper, default_flow_style=True, allow_unicode=True, sort_keys=False, width=10**6)
+    return str(text).strip()[1:-1]
 
 
 def read(field: FormField, text: str) -> Any:  # noqa: ANN401

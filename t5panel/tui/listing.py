@@ -12,6 +12,7 @@ from t5panel.contract.records import Phase, RunInfo, Start, Step
 from t5panel.monitor.runs import read_state
 from t5panel.monitor.tail import last_lines
 from t5panel.session import list_runs
+from t5panel.tui.faults import UNREADABLE
 
 R = TypeVar("R")
 LAST_LINES = 40
@@ -35,13 +36,40 @@ class RunRow:
 
 
 def read_rows() -> tuple[RunRow, ...]:
-    """Every run of this user, newest first."""
-    return tuple(_row(run, info) for run, info in list_runs())
+    """Every run of this user, newest first; one whose files cannot be read is left out."""
+    return tuple(row for run, info in _runs() if (row := _readable_row(run, info)) is not None)
+
+
+def newest() -> RunDir | None:
+    """The newest run."""
+    return next((run for run, _ in _runs()), None)
 
 
 def newest_alive() -> RunDir | None:
     """The newest run whose supervisor lives."""
-    return next((run for run, _ in list_runs() if read_state(run).alive), None)
+    return next((run for run, _ in _runs() if is_alive(run)), None)
+
+
+def is_alive(run: RunDir) -> bool:
+    """Whether its supervisor lives."""
+    try:
+        return read_state(run).alive
+    except UNREADABLE:
+        return False
+
+
+def _runs() -> list[tuple[RunDir, RunInfo]]:
+    try:
+        return list_runs()
+    except OSError:  # their folder went away
+        return []
+
+
+def _readable_row(run: RunDir, info: RunInfo) -> RunRow | None:
+    try:
+        return _row(run, info)
+    except UNREADABLE:
+        return None
 
 
 def _row(run: RunDir, info: RunInfo) -> RunRow:

@@ -9,7 +9,9 @@ from textual.message import Message
 if TYPE_CHECKING:
     from t5panel.contract.layout import RunDir
     from t5panel.errors import Fault
+    from t5panel.monitor.history import History
     from t5panel.plan.machine import Machine
+    from t5panel.plan.planning import Plan
     from t5panel.session import Prospect
     from t5panel.tui.listing import RunRow
     from t5panel.tui.view import RunView
@@ -27,9 +29,11 @@ class Opened(Message):
 class LookedAhead(Message):
     """What the wish with this number would start, or why it cannot; an older number is out of date."""
 
-    def __init__(self, number: int, prospect: Prospect | None, faults: tuple[Fault, ...]) -> None:
+    def __init__(
+        self, number: int, machine: Machine, prospect: Prospect | None = None, faults: tuple[Fault, ...] = ()
+    ) -> None:
         super().__init__()
-        self.number, self.prospect, self.faults = number, prospect, faults
+        self.number, self.machine, self.prospect, self.faults = number, machine, prospect, faults
 
 
 class StartRequested(Message):
@@ -48,12 +52,27 @@ class ResumeRequested(Message):
         self.run = run
 
 
-class Started(Message):
-    """A run was started or resumed."""
+class Doubted(Message):
+    """What was asked for fits so tightly that the user is asked again."""
 
-    def __init__(self, run: RunDir) -> None:
+    def __init__(self, wish: Wish, plan: Plan) -> None:
         super().__init__()
-        self.run = run
+        self.wish, self.plan = wish, plan
+
+
+class RunRead(Message):
+    """A run to be shown, or why it cannot be; neither when there is no run. `started`: just now, from here."""
+
+    def __init__(
+        self,
+        run: RunDir | None,
+        history: History | None = None,
+        faults: tuple[Fault, ...] = (),
+        *,
+        started: bool = False,
+    ) -> None:
+        super().__init__()
+        self.run, self.history, self.faults, self.started = run, history, faults, started
 
 
 class Refused(Message):
@@ -73,11 +92,19 @@ class RunChosen(Message):
 
 
 class Watched(Message):
-    """A run as it is now."""
+    """A run as it is now, or why it cannot be read."""
 
-    def __init__(self, view: RunView) -> None:
+    def __init__(self, view: RunView | None, faults: tuple[Fault, ...] = ()) -> None:
         super().__init__()
-        self.view = view
+        self.view, self.faults = view, faults
+
+
+class StopAsked(Message):
+    """A run was asked to end; not `heard` when it had ended already."""
+
+    def __init__(self, *, heard: bool) -> None:
+        super().__init__()
+        self.heard = heard
 
 
 class Listed(Message):

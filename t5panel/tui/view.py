@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from t5panel.contract.layout import RunDir
-from t5panel.errors import Fault
+from t5panel.contract.records import RunInfo
+from t5panel.errors import Fault, UsageError
 from t5panel.monitor.history import History, Snapshot
 from t5panel.monitor.tail import last_lines
 from t5panel.render import duration
 from t5panel.session import user_faults
+from t5panel.tui.faults import REMOVED
 
 LOG_LINES = 60
 JOURNAL = "the run"
@@ -24,6 +26,9 @@ class RunView:
     """Everything the screen of a run shows."""
 
     snapshot: Snapshot
+    formula: str
+    """The effective batch."""
+    logs: tuple[str, ...]
     log_name: str
     log_lines: tuple[str, ...]
     faults: tuple[Fault, ...]
@@ -36,13 +41,26 @@ def log_names(ranks: int) -> tuple[str, ...]:
 
 
 def look(history: History, log_name: str | None) -> RunView:
-    """The run now; without a chosen log the first that says anything."""
+    """The run now; without a chosen log the first that says anything.
+
+    Raises: one of UNREADABLE.
+    """
     snapshot = history.refresh()
-    names = log_names(int(snapshot.info.spec["num_gpus"])) if log_name is None else (log_name,)
+    if not snapshot.run.path.is_dir():
+        raise UsageError.of(snapshot.run.run_id, REMOVED)
+    logs = log_names(int(snapshot.info.spec["num_gpus"]))
+    names = logs if log_name is None else (log_name,)
     ends = ((name, _end_of(snapshot, name)) for name in names)
     name, lines = next((end for end in ends if any(end[1])), (names[0], ()))
     clean = tuple(_NOT_TEXT.sub("", line.expandtabs(4)) for line in lines)
-    return RunView(snapshot, name, clean, user_faults(snapshot.run))
+    return RunView(snapshot, formula_of(snapshot.info), logs, name, clean, user_faults(snapshot.run))
+
+
+def formula_of(info: RunInfo) -> str:
+    """The effective batch of a run that was started."""
+    train = info.spec["train"]
+    ranks, batch = info.spec["num_gpus"], info.plan["effective_batch"]
+    return f"{train['per_device_train_batch_size']} × {train['gradient_accumulation_steps']} × {ranks} = {batch}"
 
 
 def _end_of(snapshot: Snapshot, name: str) -> tuple[str, ...]:

@@ -14,5 +14,6 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.delenv(name, raising=False)
     for name in ("STATE", "CACHE", "CONFIG"):
         monkeypatch.setenv(f"XDG_{name}_HOME", str(tmp_path / name.lower()))
+    monkeypatch.setattr("t5panel.tui.screens.setup.PAUSE_SECONDS", 0.02)
     monkeypatch.chdir(tmp_path)
     return tmp_path / "state" / "t5panel" / "runs"

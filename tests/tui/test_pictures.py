@@ -41,7 +41,7 @@ async def listed(pilot: Pilot[None]) -> None:
 async def faulty(pilot: Pilot[None]) -> None:
     """Two impossible values were typed."""
     await planned(pilot)
-    await pilot.press("e", "0", "down", "x", "enter")
+    await pilot.press("e", "0", "down", "x", "escape")
     await until(pilot, lambda: isinstance(pilot.app.focused, MethodList))
 
 
@@ -62,9 +62,8 @@ def test_setup_with_three_cards(snap_compare: Compare, size: tuple[int, int]) ->
     assert snap_compare(panel(THREE_CARDS), run_before=planned, terminal_size=size)
 
 
-@sizes
-def test_setup_with_faults(snap_compare: Compare, size: tuple[int, int]) -> None:
-    assert snap_compare(panel(NO_CARDS), run_before=faulty, terminal_size=size)
+def test_setup_with_faults(snap_compare: Compare) -> None:
+    assert snap_compare(panel(NO_CARDS), run_before=faulty, terminal_size=(80, 24))
 
 
 @sizes
@@ -79,16 +78,14 @@ def test_a_living_run_on_three_cards(snap_compare: Compare, home: Path, size: tu
     assert snap_compare(panel(THREE_CARDS), run_before=watched, terminal_size=size)
 
 
-@sizes
-def test_a_finished_run(snap_compare: Compare, home: Path, size: tuple[int, int]) -> None:
+def test_a_finished_run(snap_compare: Compare, home: Path) -> None:
     finished(home)
-    assert snap_compare(panel(NO_CARDS), run_before=opened_last, terminal_size=size)
+    assert snap_compare(panel(NO_CARDS), run_before=opened_last, terminal_size=(120, 30))
 
 
-@sizes
-def test_a_crashed_run(snap_compare: Compare, home: Path, size: tuple[int, int]) -> None:
+def test_a_crashed_run(snap_compare: Compare, home: Path) -> None:
     crashed(home)
-    assert snap_compare(panel(NO_CARDS), run_before=opened_last, terminal_size=size)
+    assert snap_compare(panel(NO_CARDS), run_before=opened_last, terminal_size=(80, 24))
 
 
 @sizes

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
+import msgspec
 import pytest
 from textual.pilot import Pilot
 
 from t5panel import session
 from t5panel.contract.layout import RunDir
 from t5panel.errors import UsageError
+from t5panel.tui.messages import RunChosen
 from t5panel.tui.screens import run as run_screen
 from t5panel.tui.screens.faults import FaultsDialog
 from t5panel.tui.screens.run import RunScreen
@@ -32,7 +35,7 @@ async def watched(pilot: Pilot[None]) -> None:
     await until(pilot, lambda: isinstance(pilot.app.screen, RunScreen) and pilot.app.screen.view is not None)
 
 
-async def test_a_living_run_is_shown_first(home: Path) -> None:
+async def test_a_living_run_is_shown_first_and_leaving_it_says_how_to_come_back(home: Path) -> None:
     finished(home)
     living(home)
 
@@ -44,6 +47,11 @@ async def test_a_living_run_is_shown_first(home: Path) -> None:
         assert "step 50/80  loss 3.1" in status
         assert "checkpoint of step 40 · evaluated at step 40: chrF 5.2" in status
         assert "━━ training  ◆ evaluation 3.195" in shown(pilot, LossPlot)
+        assert "VRAM" not in screen_text(pilot)
+
+        await pilot.app.run_action("leave")
+
+        assert pilot.app._exit_renderables == ["20260101-130000-manual goes on: t5panel attach 20260101-130000-manual"]
 
 
 async def test_memory_of_every_rank_and_card_stands_against_its_limit(home: Path) -> None:
@@ -59,15 +67,6 @@ async def test_memory_of_every_rank_and_card_stands_against_its_limit(home: Path
         assert "rank 2" in memory
         assert "/12.0 GiB" in memory
         assert "VRAM per card" in screen_text(pilot)
-
-
-async def test_without_cards_nothing_speaks_of_them(home: Path) -> None:
-    living(home)
-
-    async with panel().run_test(size=SIZE) as pilot:
-        await watched(pilot)
-
-        assert "VRAM" not in screen_text(pilot)
 
 
 async def test_new_steps_appear_while_watching(home: Path) -> None:
@@ -110,7 +109,7 @@ async def test_a_crashed_run_says_so_and_offers_to_go_on(home: Path) -> None:
         assert "s stop" not in screen_text(pilot)
 
 
-async def test_a_key_switches_between_linear_and_logarithmic_loss(home: Path) -> None:
+async def test_a_key_changes_the_scale_and_another_sets_up_a_run_beside_the_living_one(home: Path) -> None:
     living(home)
 
     async with panel().run_test(size=SIZE) as pilot:
@@ -121,6 +120,11 @@ async def test_a_key_switches_between_linear_and_logarithmic_loss(home: Path) ->
 
         assert "linear scale" in linear
         assert "log scale" in shown(pilot, LossPlot)
+
+        await pilot.press("n")
+        await planned(pilot)
+
+        assert isinstance(pilot.app.screen, SetupScreen)
 
 
 async def test_a_key_walks_through_the_logs(home: Path) -> None:
@@ -145,7 +149,9 @@ async def test_the_journal_of_a_run_is_one_of_its_logs(home: Path) -> None:
             await pilot.press("o")
             await until(pilot, lambda name=name: f"Log of {name}" in shown(pilot, LogPane))  # type: ignore[misc]
 
-        await until(pilot, lambda: "started: the supervisor started" in shown(pilot, LogPane))
+        assert isinstance(pilot.app.screen, RunScreen)
+        assert pilot.app.screen.view is not None
+        assert "started: the supervisor started" in pilot.app.screen.view.log_lines[0]
 
 
 async def test_an_ended_run_goes_on_with_one_key(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -194,63 +200,99 @@ def requests(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, bool]]:
     return asked
 
 
-@pytest.mark.parametrize(
-    ("keys", "asked"),
-    [
-        (("s", "enter"), [("20260101-130000-manual", False)]),
-        (("s", "K"), [("20260101-130000-manual", True)]),
-        (("K", "enter"), [("20260101-130000-manual", True)]),
-        (("s", "escape"), []),
-        (("K", "escape"), []),
-    ],
-)
-async def test_stopping_asks_first(
-    home: Path, requests: list[tuple[str, bool]], keys: tuple[str, str], asked: list[tuple[str, bool]]
+async def test_stopping_asks_first_and_says_what_a_kill_would_lose(
+    home: Path, requests: list[tuple[str, bool]]
 ) -> None:
-    living(home)
+    answers = [
+        ("s", "escape", None),
+        ("K", "escape", None),
+        ("s", "enter", False),
+        ("s", "K", True),
+        ("K", "enter", True),
+    ]
+    run = living(home).run_id
+    asked: list[tuple[str, bool]] = []
 
     async with panel().run_test(size=SIZE) as pilot:
         await watched(pilot)
-        await pilot.press(keys[0])
-        await until(pilot, lambda: isinstance(pilot.app.screen, StopDialog))
-        before = list(requests)
-        await pilot.press(keys[1])
-        await until(pilot, lambda: isinstance(pilot.app.screen, RunScreen))
+        for key, answer, now in answers:
+            await pilot.press(key)
+            await until(pilot, lambda: isinstance(pilot.app.screen, StopDialog))
+            lost = "everything after step 40 is lost" in " ".join(screen_text(pilot).split())
+            assert lost == (key == "K")
+            assert requests == asked
+            await pilot.press(answer)
+            asked += [] if now is None else [(run, now)]
+            await until(pilot, lambda: isinstance(pilot.app.screen, RunScreen))
+            await pilot.app.workers.wait_for_complete()
 
-        assert before == []
         assert requests == asked
 
 
-async def test_the_question_says_what_a_kill_would_lose(home: Path) -> None:
-    living(home)
+async def test_a_run_removed_while_it_is_watched_says_so(home: Path) -> None:
+    run = living(home)
 
     async with panel().run_test(size=SIZE) as pilot:
         await watched(pilot)
-        await pilot.press("K")
-        await until(pilot, lambda: isinstance(pilot.app.screen, StopDialog))
+        shutil.rmtree(run.path)
+        await until(pilot, lambda: "the run directory was removed" in shown(pilot, StatusPane))
+        offered = screen_text(pilot).splitlines()[-1]
+        await pilot.press("2")
+        await until(pilot, lambda: isinstance(pilot.app.screen, FaultsDialog))
+        dialog = screen_text(pilot)
+        await pilot.press("escape", "2")
+        await until(pilot, lambda: bool(pilot.app._notifications))
 
-        assert "everything after step 40 is lost" in " ".join(screen_text(pilot).split())
+        assert "s stop" not in offered
+        assert "r resume" not in offered
+        assert "the run directory was removed" in dialog
+        assert [notice.message for notice in pilot.app._notifications] == ["no runs yet: enter on the setup starts one"]
 
 
-async def test_leaving_says_how_to_come_back(home: Path) -> None:
-    living(home)
+async def test_a_run_removed_from_under_the_list_opens_a_dialog(home: Path) -> None:
+    finished(home)
+    gone = crashed(home)
 
     async with panel().run_test(size=SIZE) as pilot:
-        await watched(pilot)
-        await pilot.app.run_action("leave")
-
-        assert pilot.app._exit_renderables == ["20260101-130000-manual goes on: t5panel attach 20260101-130000-manual"]
-
-
-async def test_a_new_run_can_be_set_up_beside_a_living_one(home: Path) -> None:
-    living(home)
-
-    async with panel().run_test(size=SIZE) as pilot:
-        await watched(pilot)
-        await pilot.press("n")
         await planned(pilot)
+        await pilot.press("3")
+        await until(pilot, lambda: "✗ failed" in screen_text(pilot))
+        shutil.rmtree(gone.path)
+        await pilot.press("down", "enter")
+        await until(pilot, lambda: isinstance(pilot.app.screen, FaultsDialog))
 
-        assert isinstance(pilot.app.screen, SetupScreen)
+        assert "the run directory was removed" in screen_text(pilot)
+
+
+async def test_broken_files_never_end_the_panel(home: Path) -> None:
+    other = msgspec.json.decode(finished(home).run_json.read_bytes())
+    contents = (
+        ("run.json", b"{"),
+        ("run.json", msgspec.json.encode({**other, "spec": {}, "plan": {}})),
+        ("state.json", b"\xff"),
+        ("result.json", b"[]"),
+        ("metrics.jsonl", b'\xff\n{"kind":"step"}\n'),
+        ("faults.json", b'[{"no": "fault"}]'),
+    )
+    broken = [finished(home, f"20260101-0{number}0000-manual") for number in range(len(contents))]
+    for run, (name, content) in zip(broken, contents, strict=True):
+        (run.path / name).write_bytes(content)
+
+    async with panel().run_test(size=(100, 24)) as pilot:
+        await planned(pilot)
+        await pilot.press("3")
+        await until(pilot, lambda: "20260101-120000-manual" in screen_text(pilot))
+        await pilot.press("1")
+        await planned(pilot)
+        for run in broken:
+            pilot.app.post_message(RunChosen(run))
+            await until(pilot, lambda run=run: run.run_id in screen_text(pilot))  # type: ignore[misc]
+            if isinstance(pilot.app.screen, FaultsDialog):
+                await pilot.press("escape")
+            await pilot.press("1")
+            await planned(pilot)
+
+        assert pilot.app.is_running
 
 
 async def test_runs_are_listed_newest_first_and_enter_opens_one(home: Path) -> None:
@@ -292,16 +334,20 @@ async def test_a_run_without_a_single_file_yet_is_no_problem(home: Path) -> None
         assert "no loss yet" in shown(pilot, LossPlot)
 
 
-@pytest.mark.parametrize("size", [(80, 24), (40, 10), (300, 80)])
-async def test_no_colour_and_any_size_work(home: Path, monkeypatch: pytest.MonkeyPatch, size: tuple[int, int]) -> None:
+async def test_no_colour_and_any_size_work(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
     living(home, cards=3)
 
-    async with panel(THREE_CARDS).run_test(size=size) as pilot:
+    async with panel(THREE_CARDS).run_test(size=(80, 24)) as pilot:
         await watched(pilot)
-        await pilot.press("l", "n")
+        await pilot.press("l")
+        await pilot.resize_terminal(300, 80)
+        await pilot.resize_terminal(40, 10)
+        await pilot.press("n")
         await planned(pilot)
+        await pilot.resize_terminal(300, 80)
         await pilot.press("3")
-        await pilot.pause(0.1)
+        await until(pilot, lambda: "running" in screen_text(pilot))
+        await pilot.resize_terminal(40, 10)
 
         assert pilot.app.no_color

@@ -2,17 +2,44 @@
 
 from __future__ import annotations
 
+import threading
+from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
+from t5panel.contract.layout import RunDir
+from t5panel.plan.machine import GIB
+from t5panel.session import Prospect
+from t5panel.tui.fields import ZERO_STAGE
+from t5panel.tui.screens import setup
 from t5panel.tui.screens.faults import FaultsDialog
 from t5panel.tui.screens.help import HelpDialog
+from t5panel.tui.screens.opening import OpeningScreen
 from t5panel.tui.screens.run import RunScreen
 from t5panel.tui.screens.setup import SetupScreen
+from t5panel.tui.screens.tight import TightDialog
 from t5panel.tui.widgets.command_pane import CommandPane
-from t5panel.tui.widgets.form import FieldRow, FormPane
+from t5panel.tui.widgets.cycle import Cycle
+from t5panel.tui.widgets.form import FieldRow, FormPane, ValueInput
+from t5panel.tui.widgets.methods import MethodList
 from t5panel.tui.widgets.plan_pane import PlanPane
+from t5panel.wish import Wish
 
-from .panels import NO_CARDS, ONE_SMALL_CARD, THREE_CARDS, Starts, panel, planned, screen_text, shown, until
+from .panels import (
+    NO_CARDS,
+    NOW,
+    ONE_SMALL_CARD,
+    THREE_CARDS,
+    WAIT_SECONDS,
+    Starts,
+    panel,
+    planned,
+    screen_text,
+    shown,
+    steady_prospect,
+    until,
+)
 from .recorded import living
 
 SIZE = (120, 30)
@@ -40,12 +67,19 @@ async def test_another_method_brings_its_own_settings_and_command() -> None:
         assert "-m accelerate.commands.launch" in shown(pilot, CommandPane)
 
 
+@pytest.fixture
+def settled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user who takes a moment between the form and the start."""
+    monkeypatch.setattr(setup, "SETTLE_SECONDS", 0.0)
+
+
+@pytest.mark.usefixtures("settled")
 async def test_a_typed_batch_changes_the_formula_at_once_and_the_run_that_starts(home: Path) -> None:
     starts = Starts(living(home / "elsewhere"))
     async with panel(starts=starts).run_test(size=SIZE) as pilot:
         await planned(pilot)
 
-        await pilot.press("e", "4", "down", "2", "enter")
+        await pilot.press("e", "4", "down", "2", "escape")
         formula_at_once = shown(pilot, PlanPane)
         await planned(pilot)
         await pilot.press("enter")
@@ -66,12 +100,13 @@ async def test_the_number_of_ranks_is_in_the_exact_command() -> None:
         assert "--num_gpus=2" in shown(pilot, CommandPane)
 
 
+@pytest.mark.usefixtures("settled")
 async def test_an_impossible_value_is_shown_where_it_is_and_starts_nothing() -> None:
     starts = Starts()
     async with panel(starts=starts).run_test(size=SIZE) as pilot:
         await planned(pilot)
 
-        await pilot.press("e", "0", "down", "x", "enter", "enter")
+        await pilot.press("e", "0", "down", "x", "escape", "enter")
         await until(pilot, lambda: len(pilot.app._notifications) == 2)
 
         form = " ".join(shown(pilot, FormPane).split())
@@ -100,7 +135,7 @@ async def test_an_emptied_field_goes_back_to_what_the_preset_says() -> None:
     async with panel().run_test(size=SIZE) as pilot:
         await planned(pilot)
 
-        await pilot.press("e", "4", "backspace", "enter")
+        await pilot.press("e", "4", "backspace", "escape")
         await planned(pilot)
 
         assert "8 × 16 × 3 = 384" in shown(pilot, PlanPane)
@@ -111,7 +146,7 @@ async def test_edits_belong_to_their_preset() -> None:
     async with panel().run_test(size=SIZE) as pilot:
         await planned(pilot)
 
-        await pilot.press("e", "4", "enter", "down")
+        await pilot.press("e", "4", "escape", "down")
         await planned(pilot)
         trainer = shown(pilot, PlanPane)
         await pilot.press("up")
@@ -175,14 +210,130 @@ async def test_all_settings_come_and_go_with_one_key() -> None:
         assert "warmup_steps" not in shown(pilot, FormPane)
 
 
-async def test_the_command_is_copied_with_its_environment() -> None:
-    async with panel().run_test(size=SIZE) as pilot:
+async def test_the_line_that_leads_here_is_copied() -> None:
+    async with panel(train__seed=7).run_test(size=SIZE) as pilot:
         await planned(pilot)
 
-        await pilot.press("y")
+        await pilot.press("e", "4", "escape", "y")
 
-        assert pilot.app.clipboard.startswith("env T5PANEL_RUN_ID=next ")
-        assert pilot.app.clipboard.endswith("--module t5panel.trainers.deepspeed /runs/next")
+        assert pilot.app.clipboard == (
+            "t5panel --preset deepspeed --no-ui --set train.seed=7 --set train.per_device_train_batch_size=4"
+            " --run-dir /runs/next"
+        )
+        assert "y copies the t5panel line" in shown(pilot, CommandPane)
+        assert "t5panel.trainers.deepspeed" in shown(pilot, CommandPane)
+
+
+async def test_enter_walks_through_the_form_and_never_starts_from_it() -> None:
+    starts = Starts()
+    async with panel(starts=starts).run_test(size=SIZE) as pilot:
+        await planned(pilot)
+        editors = [row.editor for row in pilot.app.screen.query(FieldRow) if row.display]
+
+        await pilot.press("e", "up", "enter")
+        second = pilot.app.focused
+        editors[-2].focus()
+        await pilot.press("enter", "enter", "down")
+        last = pilot.app.focused
+        await pilot.press("escape", "enter", "enter")
+        await pilot.pause(0.1)
+
+        assert second is editors[1]
+        assert last is editors[-1]
+        assert isinstance(pilot.app.focused, MethodList)
+        assert starts.asked == []
+
+
+async def test_a_part_edited_after_its_whole_is_what_is_shown_and_run() -> None:
+    async with panel().run_test(size=SIZE) as pilot:
+        await planned(pilot)
+        await pilot.press("a")
+        rows = {row.field.key: row for row in pilot.app.screen.query(FieldRow)}
+        stage, whole = rows[ZERO_STAGE].editor, rows["deepspeed"].editor
+        assert isinstance(stage, Cycle)
+        assert isinstance(whole, ValueInput)
+
+        stage.focus()
+        await pilot.press("left")
+        whole.focus()
+        whole.value = "{zero_optimization: {stage: 0}}"
+        await pilot.pause()
+        between = stage.value
+        stage.focus()
+        await pilot.press("left")
+        await planned(pilot)
+
+        plan = pilot.app.screen.query_one(PlanPane).plan
+        assert plan is not None
+        assert (between, stage.value, plan.spec.zero_stage) == ("0", "3", 3)
+        assert whole.value == "{zero_optimization: {stage: 3}}"
+
+
+async def test_the_machine_is_read_again_for_a_later_plan_and_for_a_start(home: Path) -> None:
+    machines, now = [NO_CARDS], [NOW]
+    starts = Starts(living(home / "elsewhere"))
+    app = panel(starts=starts)
+    app._services = replace(app._services, machine=lambda: machines[-1], clock=lambda: now[0])
+    async with app.run_test(size=SIZE) as pilot:
+        await planned(pilot)
+
+        machines.append(THREE_CARDS)
+        now[0] += 3
+        await pilot.press("down")
+        await planned(pilot)
+        plan, header = pilot.app.screen.query_one(PlanPane).plan, screen_text(pilot).splitlines()[0]
+        machines.append(replace(THREE_CARDS, cores=2))
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(pilot.app.screen, RunScreen))
+
+        assert plan is not None
+        assert plan.machine == THREE_CARDS
+        assert "3 × card 20 GiB" in header
+        assert starts.asked[0].plan.machine == machines[-1]
+
+
+async def test_a_tight_plan_asks_before_it_starts(home: Path) -> None:
+    ram = steady_prospect(Wish("deepspeed"), NO_CARDS).plan.ram
+    assert ram is not None
+    starts = Starts(living(home / "elsewhere"))
+    async with panel(replace(NO_CARDS, ram_limit=ram.total * 12 // 11), starts=starts).run_test(size=SIZE) as pilot:
+        await planned(pilot)
+
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(pilot.app.screen, TightDialog))
+        question = screen_text(pilot)
+        await pilot.press("escape")
+        await until(pilot, lambda: isinstance(pilot.app.screen, SetupScreen))
+        asked_only = list(starts.asked)
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(pilot.app.screen, TightDialog))
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(pilot.app.screen, RunScreen))
+
+        assert f"host RAM {ram.total / GIB:.1f} of" in question
+        assert asked_only == []
+        assert len(starts.asked) == 1
+
+
+async def test_help_opened_during_a_start_gives_way_to_the_run(home: Path) -> None:
+    go, starts = threading.Event(), Starts(living(home / "elsewhere"))
+
+    def start(prospect: Prospect) -> RunDir:
+        go.wait(WAIT_SECONDS)
+        return starts(prospect)
+
+    app = panel()
+    app._services = replace(app._services, start=start)
+    async with app.run_test(size=SIZE) as pilot:
+        await planned(pilot)
+        await pilot.press("enter", "question_mark")
+        await until(pilot, lambda: isinstance(pilot.app.screen, HelpDialog))
+        go.set()
+        await until(pilot, lambda: isinstance(pilot.app.screen, RunScreen))
+        await pilot.press("1")
+        await until(pilot, lambda: isinstance(pilot.app.screen, SetupScreen))
+
+        assert [type(screen) for screen in pilot.app.screen_stack] == [OpeningScreen, SetupScreen]
 
 
 async def test_help_lists_the_keys_of_the_screen() -> None:
@@ -199,7 +350,7 @@ async def test_typing_is_never_blocked_and_only_the_newest_plan_stays() -> None:
     async with panel().run_test(size=SIZE) as pilot:
         await planned(pilot)
 
-        await pilot.press("e", *"1234", *["backspace"] * 2, "enter")
+        await pilot.press("e", *"1234", *["backspace"] * 2, "escape")
         await planned(pilot)
 
         plan = pilot.app.screen.query_one(PlanPane).plan

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import ClassVar
 
 from textual.app import ComposeResult
@@ -13,8 +12,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from t5panel.errors import Fault
-
-Part = str | tuple[str, str]
+from t5panel.tui.faults import fault_parts
 
 
 class FaultsDialog(ModalScreen[None]):
@@ -37,10 +35,3 @@ class FaultsDialog(ModalScreen[None]):
     def action_close(self) -> None:
         """Close it."""
         self.dismiss(None)
-
-
-def fault_parts(faults: tuple[Fault, ...]) -> Iterator[Part]:
-    """Each fault with its place and its hint."""
-    for fault in faults:
-        yield from (("✗ ", "$error"), (fault.where, "bold"), f"\n  {fault.message}\n")
-        yield (f"  {fault.hint}\n" if fault.hint else "", "$quiet")

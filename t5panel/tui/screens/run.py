@@ -13,11 +13,13 @@ from textual.screen import Screen
 from textual.widgets import Footer
 
 from t5panel.contract.layout import RunDir
+from t5panel.errors import Fault
 from t5panel.monitor.history import History
 from t5panel.session import request_stop
-from t5panel.tui.messages import ResumeRequested, Watched
+from t5panel.tui.faults import UNREADABLE, reading_faults
+from t5panel.tui.messages import Refused, ResumeRequested, StopAsked, Watched
 from t5panel.tui.screens.stop import StopDialog, StopWish
-from t5panel.tui.view import RunView, log_names, look
+from t5panel.tui.view import RunView, look
 from t5panel.tui.widgets.curves import LossPlot, RamPlot, VramPlot
 from t5panel.tui.widgets.header import HeaderBar
 from t5panel.tui.widgets.memory import MemoryPane
@@ -40,20 +42,21 @@ class RunScreen(Screen[None]):
     ]
 
     view: reactive[RunView | None] = reactive(None)
+    faults: reactive[tuple[Fault, ...]] = reactive((), bindings=True)
     log_scale: reactive[bool] = reactive(default=False)
 
-    def __init__(self, run: RunDir, machine: str) -> None:
+    def __init__(self, run: RunDir, history: History, machine: str) -> None:
         super().__init__()
         self.run = run
         self._machine = machine
-        self._history = History(run)
+        self._history = history
         self._log_name: str | None = None
         self._looking = False
 
     def compose(self) -> ComposeResult:
         """Plots and log on the left, memory and texts on the right; below one another when narrow."""
         yield HeaderBar("run", self._machine)
-        yield StatusPane().data_bind(RunScreen.view)
+        yield StatusPane().data_bind(RunScreen.view, RunScreen.faults)
         with Container(id="run"):
             with Vertical(id="main"):
                 yield LossPlot(id="loss").data_bind(RunScreen.view, RunScreen.log_scale)
@@ -79,11 +82,17 @@ class RunScreen(Screen[None]):
 
     @work(thread=True, group="watch")
     def _look(self) -> None:
-        self.post_message(Watched(look(self._history, self._log_name)))
+        try:
+            self.post_message(Watched(look(self._history, self._log_name)))
+        except UNREADABLE as error:
+            self.post_message(Watched(None, reading_faults(self.run, error)))
 
     def on_watched(self, event: Watched) -> None:
-        """Hand the newest view down."""
+        """Hand the newest view down; what was seen last stays while the run cannot be read."""
         self._looking = False
+        self.faults = event.faults
+        if event.view is None:
+            return
         alive = event.view.snapshot.state.alive
         changed = self.view is None or self.view.snapshot.state.alive != alive
         self.set_class(not alive, "-ended")
@@ -93,7 +102,7 @@ class RunScreen(Screen[None]):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Only what makes sense now: a living run can be stopped, an ended one resumed."""
-        state = self.view.snapshot.state if self.view else None
+        state = self.view.snapshot.state if self.view and not self.faults else None
         if action in ("stop", "kill"):
             return state is not None and state.alive
         if action == "resume":
@@ -120,7 +129,7 @@ class RunScreen(Screen[None]):
         """The next log."""
         if self.view is None:
             return
-        names = log_names(int(self.view.snapshot.info.spec["num_gpus"]))
+        names = self.view.logs
         self._log_name = names[(names.index(self.view.log_name) + 1) % len(names)]
         self.refresh_view()
 
@@ -134,8 +143,19 @@ class RunScreen(Screen[None]):
         self.app.push_screen(dialog, self._end)
 
     def _end(self, wish: StopWish | None) -> None:
-        if wish is None:
-            return
-        if not request_stop(self.run, now=wish == "kill"):
+        if wish is not None:
+            self._request(wish)
+
+    @work(thread=True, group="stop")
+    def _request(self, wish: StopWish) -> None:
+        """It waits for the disk."""
+        try:
+            self.post_message(StopAsked(heard=request_stop(self.run, now=wish == "kill")))
+        except UNREADABLE as error:
+            self.post_message(Refused("This run cannot be stopped", reading_faults(self.run, error)))
+
+    def on_stop_asked(self, event: StopAsked) -> None:
+        """Look what became of it."""
+        if not event.heard:
             self.notify("the run has ended already", severity="warning")
         self.refresh_view()

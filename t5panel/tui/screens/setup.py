@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from typing import ClassVar
 
@@ -10,6 +11,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container
 from textual.content import Content
+from textual.events import DescendantBlur
 from textual.screen import Screen
 from textual.timer import Timer
 from textual.widgets import Footer, Static
@@ -19,8 +21,8 @@ from t5panel.errors import T5PanelError
 from t5panel.plan.machine import Machine
 from t5panel.plan.planning import Plan, batch_formula
 from t5panel.render import rehearsal_headline
-from t5panel.session import Prospect
-from t5panel.tui.draft import Checked, Draft, check, methods
+from t5panel.tui.draft import Checked, Draft, check, command_line, methods
+from t5panel.tui.faults import planning_faults
 from t5panel.tui.fields import ZERO_STAGE, form_fields, read, text_of, value_at
 from t5panel.tui.messages import LookedAhead, StartRequested
 from t5panel.tui.services import Services
@@ -33,6 +35,10 @@ from t5panel.wish import Wish
 
 PAUSE_SECONDS = 0.15
 """From the last key to the look ahead, which may start an interpreter."""
+SETTLE_SECONDS = 0.5
+"""From the form to a start: enter is pressed twice easily, and a start is three ranks."""
+MACHINE_SECONDS = 2.0
+"""A reading of the machine holds this long."""
 SHARDED = ("deepspeed", "llamafactory")
 
 
@@ -42,17 +48,18 @@ class SetupScreen(Screen[None]):
     AUTO_FOCUS = "MethodList"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("a", "all_settings", "all settings", tooltip="Show every setting of a run, or the main ones"),
-        Binding("y", "copy", "copy", tooltip="Copy the command with its environment"),
+        Binding("y", "copy", "copy", tooltip="Copy the t5panel line that starts this without the panel"),
     ]
 
     def __init__(self, wish: Wish, machine: Machine, services: Services) -> None:
         super().__init__()
         self._machine, self._services = machine, services
+        self._machine_read = services.clock()
+        self._form_left = 0.0
         self._fields = form_fields(sharded=True)
         self._keys = tuple(field.key for field in self._fields)
         self._draft = Draft(wish, wish.preset)
         self._checked = Checked(None, {})
-        self._prospect: Prospect | None = None
         self._number = 0
         self._looking = False
         self._timer: Timer | None = None
@@ -67,6 +74,15 @@ class SetupScreen(Screen[None]):
             yield PlanPane()
         yield CommandPane()
         yield Footer()
+
+    def on_screen_resume(self) -> None:
+        """Look again: what runs by now takes memory."""
+        self._look_ahead()
+
+    def on_descendant_blur(self, event: DescendantBlur) -> None:
+        """Remember when the form was left."""
+        if not isinstance(event.widget, MethodList):
+            self._form_left = time.monotonic()
 
     def on_method_pane_chosen(self, event: MethodPane.Chosen) -> None:
         """Another preset."""
@@ -86,10 +102,11 @@ class SetupScreen(Screen[None]):
     def on_looked_ahead(self, event: LookedAhead) -> None:
         """Show the plan, unless a newer draft is already waiting for its own."""
         self._looking = False
+        self._machine = event.machine
+        self.query_one("#machine", Static).update(event.machine.summary)
         if event.number != self._number:
             self._look_ahead()
             return
-        self._prospect = event.prospect
         pane = self.query_one(PlanPane)
         pane.pending, pane.faults = False, event.faults
         pane.plan = event.prospect.plan if event.prospect else None
@@ -98,6 +115,8 @@ class SetupScreen(Screen[None]):
 
     def action_start(self) -> None:
         """Ask for the start of what is on the screen."""
+        if time.monotonic() - self._form_left < SETTLE_SECONDS:
+            return
         if self._checked.preset is None:
             for key, fault in self._checked.faults.items():
                 self.notify(fault.message, title=key or "settings", severity="error", markup=False)
@@ -107,6 +126,10 @@ class SetupScreen(Screen[None]):
     def action_edit(self) -> None:
         """Into the form."""
         self.query_one(FormPane).focus_first()
+
+    def action_walk(self, by: int) -> None:
+        """Along the form."""
+        self.query_one(FormPane).walk(by)
 
     def action_leave_form(self) -> None:
         """Back to the methods, where enter starts."""
@@ -120,12 +143,12 @@ class SetupScreen(Screen[None]):
         await self.query_one(FormPane).toggle_all()
 
     def action_copy(self) -> None:
-        """The command, to the terminal's clipboard."""
-        if self._prospect is None:
+        """The t5panel command of this draft, to the terminal's clipboard."""
+        if self._checked.preset is None:
             self.notify("there is no command yet", severity="warning")
             return
-        self.app.copy_to_clipboard(self._prospect.command.line)
-        self.notify("copied the command with its environment")
+        self.app.copy_to_clipboard(command_line(self._draft.wish, self._checked.preset.spec))
+        self.notify("copied the t5panel line")
 
     def _take(self, draft: Draft, *, replace_all: bool = False) -> None:
         """Check a draft at once and look ahead a moment later."""
@@ -140,17 +163,19 @@ class SetupScreen(Screen[None]):
         if self._timer is not None:
             self._timer.stop()
         if self._checked.preset is None:
-            self._prospect = self.query_one(CommandPane).command = None
+            self.query_one(CommandPane).command = None
         else:
             pane.pending = True
             self._timer = self.set_timer(PAUSE_SECONDS, self._look_ahead)
 
     def _form_state(self, *, replace_all: bool) -> FormState:
         spec = self._shown_spec()
+        # A whole mapping stays shown as typed until one of its parts is edited after it.
         edits = self._draft.own_edits
+        whole = {key: value for key, value in edits.items() if not any(k.startswith(f"{key}.") for k in edits)}
         values = {key: value_at(spec, key) for key in self._keys} if spec else {}
         return FormState(
-            texts={key: text_of(value) for key, value in {**values, **edits}.items()},
+            texts={key: text_of(value) for key, value in {**values, **whole}.items()},
             edited=frozenset(edits),
             faults={key: fault.message for key, fault in self._checked.faults.items()},
             hidden=frozenset() if spec is None or spec.method in SHARDED else frozenset({ZERO_STAGE, "deepspeed"}),
@@ -172,10 +197,13 @@ class SetupScreen(Screen[None]):
 
     @work(thread=True, group="look", exit_on_error=True)
     def _look(self, number: int, wish: Wish) -> None:
+        machine, now = self._machine, self._services.clock()
+        if abs(now - self._machine_read) >= MACHINE_SECONDS:
+            machine, self._machine_read = self._services.machine(), now
         try:
-            self.post_message(LookedAhead(number, self._services.prospect(wish, self._machine), ()))
-        except T5PanelError as error:
-            self.post_message(LookedAhead(number, None, error.faults))
+            self.post_message(LookedAhead(number, machine, self._services.prospect(wish, machine)))
+        except (T5PanelError, OSError) as error:
+            self.post_message(LookedAhead(number, machine, faults=planning_faults(error)))
 
     def _show_banner(self, plan: Plan | None) -> None:
         banner = self.query_one("#banner", Static)

@@ -11,6 +11,8 @@ from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
+from t5panel.tui.parts import Part
+
 StopWish = Literal["stop", "kill"]
 
 
@@ -47,7 +49,7 @@ class StopDialog(ModalScreen[StopWish | None]):
         """Leave the run alone."""
         self.dismiss(None)
 
-    def _keys(self) -> tuple[str | tuple[str, str], ...]:
+    def _keys(self) -> tuple[Part, ...]:
         if self._kill:
             return ((" enter ", "reverse $error"), " kill now   ", (" esc ", "reverse"), " keep it running")
         stop = ((" enter ", "reverse $accent"), " stop and save   ", (" K ", "reverse $error"), " kill now   ")

@@ -12,7 +12,7 @@ from t5panel.launch.commands import Command
 
 
 class CommandPane(VerticalScroll, can_focus=False):
-    """Shows the launch line; its environment comes with the copy."""
+    """Shows the launch line; what is copied is the t5panel line that leads to it."""
 
     command: reactive[Command | None] = reactive(None)
 
@@ -28,4 +28,4 @@ class CommandPane(VerticalScroll, can_focus=False):
     def watch_command(self, command: Command | None) -> None:
         """Show it."""
         self._text.update(Content(command.short if command else ""))
-        self.border_title = f"Command · y copies it with its {len(command.env)} variables" if command else "Command"
+        self.border_title = "Command · y copies the t5panel line" if command else "Command"

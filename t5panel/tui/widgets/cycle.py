@@ -19,7 +19,6 @@ class Cycle(Widget, can_focus=True):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("right,space", "turn(1)", "change", key_display="←→", tooltip="The next value; ← is the one before"),
         Binding("left", "turn(-1)", "change back", show=False),
-        Binding("enter", "screen.leave_form", "done", tooltip="Back to the methods; enter there starts"),
     ]
 
     value: reactive[str] = reactive("")

@@ -21,8 +21,14 @@ from t5panel.tui.widgets.cycle import Cycle
 RESTING_HELP = "e edits · a shows every setting"
 
 WALK = (
-    Binding("up", "app.focus_previous", "previous", show=False),
-    Binding("down", "app.focus_next", "next field", key_display="↑↓", tooltip="Move between the settings"),
+    Binding("up", "screen.walk(-1)", "previous", show=False),
+    Binding(
+        "down,enter",
+        "screen.walk(1)",
+        "next field",
+        key_display="↑↓",
+        tooltip="Move between the settings; so does enter",
+    ),
 )
 """On the editors themselves: an Input has scrolling on these keys."""
 
@@ -40,12 +46,9 @@ class FormState:
 
 
 class ValueInput(Input):
-    """A text that ends with enter, and lets the arrow keys walk on."""
+    """A text that lets enter and the arrow keys walk on."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        *WALK,
-        Binding("enter", "screen.leave_form", "done", tooltip="Back to the methods; enter there starts"),
-    ]
+    BINDINGS: ClassVar[list[BindingType]] = [*WALK]
 
 
 class FieldRow(Container):
@@ -120,7 +123,13 @@ class FormPane(Vertical):
     """Edits a draft: main settings first, all of them on demand, help for the focused one below."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "screen.leave_form", "back", show=False, tooltip="Back to the methods; enter there starts"),
+        Binding(
+            "escape",
+            "screen.leave_form",
+            "methods",
+            key_display="esc",
+            tooltip="Back to the methods; enter there starts",
+        ),
     ]
 
     state: reactive[FormState] = reactive(FormState())
@@ -145,7 +154,13 @@ class FormPane(Vertical):
 
     def focus_first(self) -> None:
         """Begin editing."""
-        next(row for row in self._rows() if row.display).editor.focus()
+        self._editors()[0].focus()
+
+    def walk(self, by: int) -> None:
+        """To the editor `by` places on, never out of the form."""
+        editors = self._editors()
+        at = next((at for at, editor in enumerate(editors) if editor.has_focus), 0)
+        editors[min(max(at + by, 0), len(editors) - 1)].focus()
 
     def rest(self) -> None:
         """Nothing is edited."""
@@ -169,6 +184,9 @@ class FormPane(Vertical):
         row = next((node for node in event.widget.ancestors if isinstance(node, FieldRow)), None)
         if row is not None:
             self.query_one("#help", Static).update(Content.assemble((row.field.key, "$accent"), "  ", row.field.help))
+
+    def _editors(self) -> list[Cycle | ValueInput]:
+        return [row.editor for row in self._rows() if row.display]
 
     def _rows(self) -> Iterator[FieldRow]:
         return iter(self.query(FieldRow).results(FieldRow))

@@ -11,10 +11,10 @@ from textual.widget import Widget
 from t5panel.contract.records import Card, Sample
 from t5panel.plan.machine import GIB
 from t5panel.render import mib
+from t5panel.tui.parts import Part
 from t5panel.tui.view import RunView
 from t5panel.tui.widgets.bars import bar
 
-Part = str | tuple[str, str]
 NAME_CELLS = 7
 TEXT_CELLS = 16
 VITALS_CELLS = 15

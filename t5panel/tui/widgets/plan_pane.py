@@ -15,9 +15,9 @@ from t5panel.plan.machine import GIB
 from t5panel.plan.memory import CardMemory
 from t5panel.plan.planning import Plan, Severity
 from t5panel.render import SEVERITY_MARK, gib
+from t5panel.tui.parts import Part
 from t5panel.tui.widgets.bars import bar
 
-Part = str | tuple[str, str]
 BAR_CELLS = 8
 FINDING_STYLES = {"info": "$quiet", "warning": "$warning", "error": "$error"}
 VERDICTS = {"fits": ("FITS", "$success"), "tight": ("TIGHT", "$warning"), "no": ("DOES NOT FIT", "$error")}

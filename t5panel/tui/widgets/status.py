@@ -8,13 +8,15 @@ from textual.content import Content
 from textual.reactive import reactive
 from textual.widgets import Static
 
-from t5panel.contract.records import Phase, RunInfo
+from t5panel.contract.records import Phase
+from t5panel.errors import Fault
 from t5panel.monitor.history import Snapshot
 from t5panel.render import duration, loss_text
+from t5panel.tui.faults import fault_parts
+from t5panel.tui.parts import Part
 from t5panel.tui.view import RunView
 from t5panel.tui.widgets.bars import rail
 
-Part = str | tuple[str, str]
 PROGRESS_CELLS = 16
 PHASES: dict[Phase, tuple[str, str]] = {
     "starting": ("◌", "$accent"),
@@ -34,31 +36,35 @@ class StatusPane(Static):
     """Shows where a run stands."""
 
     view: reactive[RunView | None] = reactive(None)
+    faults: reactive[tuple[Fault, ...]] = reactive(())
 
-    def watch_view(self, view: RunView | None) -> None:
+    def watch_view(self) -> None:
         """Show it."""
-        if view is not None:
-            self.update(Content.assemble(*status_parts(view.snapshot)))
+        self._show()
+
+    def watch_faults(self) -> None:
+        """Show why it cannot be read any more, or that it can again."""
+        self._show()
+
+    def _show(self) -> None:
+        if self.faults:
+            self.update(Content.assemble(*fault_parts(self.faults)).rstrip())
+        elif self.view is not None:
+            self.update(Content.assemble(*status_parts(self.view)))
 
 
-def status_parts(snapshot: Snapshot) -> Iterator[Part]:
+def status_parts(view: RunView) -> Iterator[Part]:
     """Three lines: which run in which state; how far and how fast; what it says."""
+    snapshot = view.snapshot
     info, state = snapshot.info, snapshot.state
     sign, style = PHASES[state.phase]
     yield from ((f"{sign} {state.phase}", f"bold {style}"), "  ", (snapshot.run.run_id, "bold"))
-    yield (f"  {formula_of(info)}", "$accent")
+    yield (f"  {view.formula}", "$accent")
     if info.rehearsal:
         yield from ("  ", (" REHEARSAL on the CPU ", "reverse $warning"))
     yield "\n"
     yield from _figures(snapshot)
     yield ("\n" + _last_line(snapshot), "$error" if state.phase == "failed" else "$quiet")
-
-
-def formula_of(info: RunInfo) -> str:
-    """The effective batch of a run that was started."""
-    train = info.spec["train"]
-    ranks, batch = info.spec["num_gpus"], info.plan["effective_batch"]
-    return f"{train['per_device_train_batch_size']} × {train['gradient_accumulation_steps']} × {ranks} = {batch}"
 
 
 def _figures(snapshot: Snapshot) -> Iterator[Part]:

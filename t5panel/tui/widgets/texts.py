@@ -12,9 +12,8 @@ from textual.widgets import Static
 
 from t5panel.monitor.history import Snapshot
 from t5panel.render import fault_lines, result_lines
+from t5panel.tui.parts import Part
 from t5panel.tui.view import RunView
-
-Part = str | tuple[str, str]
 
 
 class TextPane(VerticalScroll, can_focus=False):
