@@ -25,9 +25,15 @@ NEVER = 10**9
 
 
 def engine_config(spec: RunSpec) -> dict[str, Any]:
-    """The user's DeepSpeed JSON with all that `train` decides filled in. Clipping is explicit: the default is 1."""
+    """The user's DeepSpeed JSON with all that `train` decides filled in. Clipping is explicit: the default is 1.
+
+    Values of "auto" are left out: here `train` fills them in, inside `zero_optimization` DeepSpeed's defaults do.
+    """
+    given = {key: value for key, value in (spec.deepspeed or {}).items() if value != "auto"}
+    zero = {key: value for key, value in given.get("zero_optimization", {}).items() if value != "auto"}
     return {
-        **(spec.deepspeed or {}),
+        **given,
+        "zero_optimization": zero,
         "train_micro_batch_size_per_gpu": spec.train.per_device_train_batch_size,
         "gradient_accumulation_steps": spec.train.gradient_accumulation_steps,
         "gradient_clipping": spec.train.max_grad_norm,

@@ -8,17 +8,16 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import asdict
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from t5panel.contract.shapes import builtin_shape, is_builtin
 from t5panel.contract.spec import RunSpec
+from t5panel.contract.versions import installed_versions
 from t5panel.errors import Fault, T5PanelError
 from t5panel.trainers.source import find_source
 from t5panel.trainers.text import END, first_line, load_tokenizer, where_from
 
-PACKAGES = ("torch", "transformers", "accelerate", "deepspeed", "datasets", "sacrebleu", "numpy")
 PADDING = 0
 WEIGHT_FILES = (
     "model.safetensors",
@@ -43,18 +42,12 @@ def inspect(spec: RunSpec) -> dict[str, Any]:
             faults += found
         elif key == "data.train":
             rows = found.rows
-    return {"versions": versions(), "config": config, "rows": rows, "faults": [asdict(fault) for fault in faults]}
-
-
-def versions() -> dict[str, str]:
-    """Installed versions of what a trainer needs; missing packages are left out."""
-    found = {"python": sys.version.split()[0]}
-    for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
+    return {
+        "versions": installed_versions(),
+        "config": config,
+        "rows": rows,
+        "faults": [asdict(fault) for fault in faults],
+    }
 
 
 def _model_config(spec: RunSpec, faults: list[Fault]) -> dict[str, Any] | None:

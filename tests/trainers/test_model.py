@@ -14,6 +14,7 @@ from transformers import T5ForConditionalGeneration
 
 from t5panel.contract.shapes import SHAPES
 from t5panel.contract.spec import RunSpec
+from t5panel.trainers.deepspeed import engine_config
 from t5panel.trainers.manual import load_weights
 from t5panel.trainers.model import build_model, config_of
 
@@ -107,3 +108,23 @@ def test_training_builds_no_key_value_cache_and_dropout_is_the_specs(untied: Pat
 
     assert output.past_key_values is None
     assert model.encoder.dropout.p == 0.25
+
+
+def test_deepspeed_gets_what_train_says_and_nothing_automatic() -> None:
+    spec = RunSpec.model_validate(
+        {
+            "method": "deepspeed",
+            "launcher": "deepspeed",
+            "train": {"max_grad_norm": 0.0},
+            "deepspeed": {
+                "train_batch_size": "auto",
+                "zero_optimization": {"stage": 2, "reduce_bucket_size": "auto", "overlap_comm": True},
+            },
+        }
+    )
+
+    config = engine_config(spec)
+
+    assert config["gradient_clipping"] == 0.0
+    assert config["zero_optimization"] == {"stage": 2, "overlap_comm": True}
+    assert "auto" not in str(config)
