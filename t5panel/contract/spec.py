@@ -95,7 +95,7 @@ class TrainSpec(Part):
 
     per_device_train_batch_size: PositiveInt = 8
     """Rows per card in one forward pass."""
-    per_device_eval_batch_size: PositiveInt = 16
+    per_device_eval_batch_size: PositiveInt = 8
     """Rows per card in one evaluation pass."""
     gradient_accumulation_steps: PositiveInt = 16
     """Forward passes summed into one optimizer step."""

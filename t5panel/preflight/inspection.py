@@ -18,8 +18,6 @@ from t5panel.errors import Fault
 from t5panel.plan.planning import Finding
 
 TIMEOUT_SECONDS = 180
-REPORTED = ("torch", "transformers", "accelerate", "deepspeed", "datasets", "sacrebleu", "numpy")
-"""What another interpreter is asked for."""
 NEEDED_TRANSFORMERS = (5, 23)
 INSTALL_HINT = "install t5panel and its dependencies into that interpreter"
 
@@ -78,7 +76,7 @@ def _ask_interpreter(spec: RunSpec) -> Inspection:
         if is_builtin(name)
         else shape_of_config(report.config, from_scratch=spec.model.from_scratch)
     )
-    return Inspection(shape, report.rows, report.versions, (*faults, *_version_findings(report.versions, REPORTED)))
+    return Inspection(shape, report.rows, report.versions, (*faults, *_version_findings(report.versions)))
 
 
 def _no_answer(message: str, hint: str) -> Inspection:
@@ -109,8 +107,8 @@ def shape_of_config(config: Mapping[str, Any] | None, *, from_scratch: bool = Fa
     )
 
 
-def _version_findings(versions: Mapping[str, str], needed: tuple[str, ...] = PACKAGES) -> tuple[Finding, ...]:
-    missing = [name for name in needed if name not in versions]
+def _version_findings(versions: Mapping[str, str]) -> tuple[Finding, ...]:
+    missing = [name for name in PACKAGES if name not in versions]
     found = []
     if missing:
         found.append(Finding("error", "version.missing", f"not installed: {', '.join(missing)}", "pip install t5panel"))

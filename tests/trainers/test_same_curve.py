@@ -91,11 +91,15 @@ def reference(runs: dict[str, RunDir]) -> list[float]:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_loss_curve_is_the_reference_loops(method: str, runs: dict[str, RunDir], reference: list[float]) -> None:
+def test_loss_curve_is_the_reference_loops(
+    method: str, runs: dict[str, RunDir], reference: list[float], capsys: pytest.CaptureFixture[str]
+) -> None:
     curve = losses(runs[method])
+    difference = max(abs(mine - theirs) for mine, theirs in zip(curve, reference, strict=True))
 
-    assert len(curve) == STEPS
-    assert max(abs(mine - theirs) for mine, theirs in zip(curve, reference, strict=True)) <= 1e-4
+    with capsys.disabled():
+        print(f"\n{method}: at most {difference:.1e} off over {STEPS} steps")  # noqa: T201 - a figure for README
+    assert difference <= 1e-4
     assert curve[-1] < curve[0] / 2
 
 
