@@ -26,8 +26,7 @@ SETTINGS: dict[str, Any] = {
 METHODS: dict[str, tuple[str, dict[str, Any], float]] = {
     "manual": ("manual", {}, 0.0),
     "trainer": ("trainer", {}, 0.0),
-    "deepspeed-zero-2": ("deepspeed", {}, 1e-6),
-    "deepspeed-zero-3": ("deepspeed", {"deepspeed.zero_optimization.stage": 3}, 1e-6),
+    "deepspeed": ("deepspeed", {}, 1e-6),
 }
 """Preset, settings, and how much the losses may differ."""
 PATIENCE_SECONDS = 120
