@@ -6,28 +6,28 @@ import os
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from t5panel.session import Wish, prospect, start
+from t5panel import session
 from t5panel.trainers import guard
 from tests.trainers.runs import finish, write_pairs
 
 
-def test_ranks_of_the_wrong_world_end_at_once_and_the_run_fails(tmp_path: Path) -> None:
+def test_ranks_of_the_wrong_world_end_at_once_and_the_run_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     data = write_pairs(tmp_path / "data.jsonl", [(f"prompt {n}", f"response {n}") for n in range(50)])
-    planned = prospect(
-        Wish(
-            "trainer",
-            {"device": "cpu", "data.train": str(data), "model.name_or_path": "builtin:tiny"},
-            tmp_path / "run",
-        )
-    )
-    argv = tuple(word.replace("--nproc_per_node=3", "--nproc_per_node=2") for word in planned.command.argv)
+    settings = {"device": "cpu", "data.train": str(data), "model.name_or_path": "builtin:tiny"}
+    with monkeypatch.context() as patch:
+        patch.setattr(session, "spawn_supervisor", lambda _run: None)
+        run = session.start(session.prospect(session.Wish("trainer", settings, tmp_path / "run")))
+    described = run.run_json.read_text()
+    run.run_json.write_text(described.replace("--nproc_per_node=3", "--nproc_per_node=2"))
 
-    last = finish(start(replace(planned, command=replace(planned.command, argv=argv))))
+    session.spawn_supervisor(run)
+    last = finish(run)
 
     assert last.state.phase == "failed"
     assert "WorldSizeError: the launcher started a world of 2, the run needs 3" in last.state.message
