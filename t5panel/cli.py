@@ -200,10 +200,8 @@ def runs(*, as_json: bool) -> None:
         return
     if not found:
         note("no runs yet; start one with: t5panel --preset deepspeed --no-ui")
-    for snapshot, info in found:
-        last, total = snapshot.last, snapshot.max_steps
-        step = f"step {last.step:,}/{total:,}" if last and total else snapshot.state.message[:60]
-        cells = run_row(snapshot.run.run_id, info.created, str(info.spec.get("method")), snapshot.state, step)
+    for snapshot, _ in found:
+        cells = run_row(snapshot)
         say(f"{cells[0]:32}{cells[1]:22}{cells[2]:12}{cells[3]:12}{cells[4]}")
 
 
@@ -407,8 +405,8 @@ def _watch_or_leave(run: RunDir, *, detach: bool, as_json: bool) -> NoReturn:
 def _follow(run: RunDir, *, as_json: bool = False) -> int:
     """Show a run until it ends; its exit code."""
     from t5panel.headless import follow
+    from t5panel.monitor.runs import user_faults
     from t5panel.render import fault_lines, snapshot_json, summary_lines
-    from t5panel.session import user_faults
 
     last = follow(run)
     for line in fault_lines(user_faults(run)):

@@ -9,7 +9,7 @@ from t5panel.contract.records import Result, Step
 from t5panel.errors import Fault
 from t5panel.launch.commands import Command
 from t5panel.monitor.history import Snapshot
-from t5panel.monitor.runs import RunState, prepared_text
+from t5panel.monitor.runs import prepared_text
 from t5panel.plan.machine import GIB
 from t5panel.plan.memory import STATES_ONLY, CardMemory
 from t5panel.plan.planning import NO_SPEED_BASIS, Plan, batch_formula
@@ -143,19 +143,22 @@ def precision(plan: Plan) -> str:
 def rehearsal_notice(plan: Plan) -> str:
     """The first line of a rehearsal: what it is and what it is not."""
     spec = plan.spec
-    why = "no NVIDIA card was found" if not plan.machine.cards else "the CPU was asked for"
     replaced = f" Replaced: {', '.join(plan.replaced)}." if plan.replaced else ""
     return (
-        f"REHEARSAL: {why}. The same method, launcher and code path run on {spec.num_gpus} CPU ranks with "
-        f"{spec.model.name_or_path} and {spec.data.train}; figures say nothing about a GPU.{replaced}"
+        f"REHEARSAL: {_why_on_cpu(plan)}. The same method, launcher and code path run on {spec.num_gpus} CPU ranks "
+        f"with {spec.model.name_or_path} and {spec.data.train}; figures say nothing about a GPU.{replaced}"
     )
 
 
 def rehearsal_headline(plan: Plan) -> str:
     """`rehearsal_notice` for a screen: what runs here, and what its figures are not."""
     spec = plan.spec
-    why = "no NVIDIA card was found" if not plan.machine.cards else "the CPU was asked for"
-    return f"{why}: {spec.num_gpus} CPU ranks train {spec.model.name_or_path}; figures say nothing about a GPU"
+    ranks = f"{spec.num_gpus} CPU ranks train {spec.model.name_or_path}"
+    return f"{_why_on_cpu(plan)}: {ranks}; figures say nothing about a GPU"
+
+
+def _why_on_cpu(plan: Plan) -> str:
+    return "the CPU was asked for" if plan.machine.cards else "no NVIDIA card was found"
 
 
 def _parts(card: CardMemory) -> str:
@@ -244,8 +247,9 @@ def snapshot_json(snapshot: Snapshot) -> dict[str, Any]:
     }
 
 
-def run_row(run_id: str, created: float, method: str, state: RunState, step: str) -> tuple[str, ...]:
+def run_row(snapshot: Snapshot) -> tuple[str, ...]:
     """One run as cells: id, age, method, phase, progress."""
-    import time
-
-    return (run_id, duration(max(0.0, time.time() - created)) + " ago", method, state.phase, step)
+    info, state, last, total = snapshot.info, snapshot.state, snapshot.last, snapshot.max_steps
+    age = duration(max(0.0, snapshot.taken - info.created))
+    progress = f"step {last.step:,}/{total:,}" if last and total else state.message[:60]
+    return (snapshot.run.run_id, f"{age} ago", str(info.spec.get("method")), state.phase, progress)

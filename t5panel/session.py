@@ -27,7 +27,6 @@ from t5panel.launch.commands import Command, card_indices, command_for, prepare_
 from t5panel.launch.processes import free_port, stop_all
 from t5panel.monitor.proc import marked
 from t5panel.monitor.runs import read_info, read_state
-from t5panel.monitor.runs import user_faults as user_faults  # noqa: PLC0414 - both fronts ask the session
 from t5panel.plan.machine import Machine
 from t5panel.plan.planning import Finding, Plan, make_plan, resolve_device, used_cards, wants_rehearsal
 from t5panel.preflight.cards import card_findings

@@ -30,7 +30,6 @@ from t5panel.contract.records import (
     RankSample,
     Request,
     Result,
-    RunInfo,
     Sample,
     State,
     Status,
@@ -40,7 +39,7 @@ from t5panel.launch.processes import Stopped, at_free_port, become_subreaper, re
 from t5panel.monitor.hardware import Nvml, host_memory, process_memory, proportional_memory
 from t5panel.monitor.last_words import how_it_ended, read_log, why
 from t5panel.monitor.proc import boot_id, descendants, is_alive, marked, read_process
-from t5panel.monitor.runs import prepared_text, read_prepared, read_progress, read_result
+from t5panel.monitor.runs import prepared_text, read_info, read_prepared, read_progress, read_result
 from t5panel.monitor.tail import Tail
 
 TICK_SECONDS = 1.0
@@ -73,7 +72,7 @@ class Supervisor:
 
     def __init__(self, run: RunDir, wakeup: int) -> None:
         self.run = run
-        self.info = msgspec.json.decode(run.run_json.read_bytes(), type=RunInfo)
+        self.info = read_info(run)
         self.signals = 0
         self._wakeup = wakeup
         self._nvml = Nvml()
@@ -124,7 +123,7 @@ class Supervisor:
                 return None
             ending = "killed" if asked == "kill" else "stopped"
         if ending != "exited":
-            return self._outcome_of_stop(ending, "before the training began")
+            return _outcome_of_stop(ending, "before the training began")
         if self.run.faults.exists():
             return Outcome("failed", EXIT_FAULTS, "the data or the model cannot be used")
         last = why((read_log(self.run.prepare_log),))
@@ -149,7 +148,7 @@ class Supervisor:
         if result is not None:
             return _outcome_of_result(result, code)
         if ending in ("killed", "overdue"):
-            return self._outcome_of_stop(ending, "without a checkpoint")
+            return _outcome_of_stop(ending, "without a checkpoint")
         asked = "asked to stop, but " if ending == "stopped" else ""  # a full disk, for example
         return Outcome("failed", 1, asked + self._failure_message(code))
 
@@ -247,9 +246,10 @@ class Supervisor:
         self._write_state()
 
     def _follow_ranks(self) -> None:
-        if len(self._ranks) < len(list(self.run.ranks.glob("[0-9]*"))):
-            decoded = (msgspec.json.decode(path.read_bytes(), type=RankId) for path in self.run.ranks.glob("[0-9]*"))
-            self._ranks = tuple(sorted((rank for rank in decoded), key=lambda rank: rank.rank))
+        paths = list(self.run.ranks.glob("[0-9]*"))
+        if len(self._ranks) < len(paths):
+            decoded = (msgspec.json.decode(path.read_bytes(), type=RankId) for path in paths)
+            self._ranks = tuple(sorted(decoded, key=lambda rank: rank.rank))
         for line in self._metrics.lines():
             if line.startswith(b'{"kind":"status"'):
                 with contextlib.suppress(msgspec.DecodeError):  # a line that a dying writer left torn
@@ -275,14 +275,6 @@ class Supervisor:
         # One rank per tick and seldom: reading PSS holds the rank's memory map.
         turn = self._ticks % PSS_EVERY == PSS_EVERY // 2 + rank.rank
         return RankSample(rank.rank, rank.pid, memory[0], proportional_memory(rank.pid) if turn else None, memory[1])
-
-    def _outcome_of_stop(self, ending: Stop, how: str) -> Outcome:
-        words = {
-            "stopped": "stopped",
-            "killed": "killed by the user",
-            "overdue": "did not stop in time and was killed",
-        }
-        return Outcome("stopped", EXIT_STOPPED, f"{words[ending]} {how}")
 
     def _failure_message(self, code: int) -> str:
         # All rank logs, not those of registered ranks: a rank may fail on its first line.
@@ -323,6 +315,15 @@ def _process_id(pid: int) -> ProcessId:
     """A process with its start time, 0 when it has ended already."""
     found = read_process(pid)
     return ProcessId(pid, found.start_time if found else 0)
+
+
+def _outcome_of_stop(ending: Stop, how: str) -> Outcome:
+    words = {
+        "stopped": "stopped",
+        "killed": "killed by the user",
+        "overdue": "did not stop in time and was killed",
+    }
+    return Outcome("stopped", EXIT_STOPPED, f"{words[ending]} {how}")
 
 
 def _outcome_of_result(result: Result, code: int) -> Outcome:

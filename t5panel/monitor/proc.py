@@ -8,10 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from t5panel.contract.layout import RUN_DIR_VARIABLE, RunDir
-
-_START_TIME_FIELD = 19  # field 22 of /proc/PID/stat, counted after the command name
-_STATE_FIELD = 0
-_PARENT_FIELD = 1
+from t5panel.contract.process import PARENT, START_TIME, STATE, stat_fields
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +27,10 @@ def boot_id() -> str:
 
 def read_process(pid: int) -> Process | None:
     """The process with this pid, None when there is none or it is a zombie."""
-    fields = _stat_fields(pid)
-    if fields is None or fields[_STATE_FIELD] == "Z":
+    fields = stat_fields(pid)
+    if fields is None or fields[STATE] == "Z":
         return None
-    return Process(pid, int(fields[_START_TIME_FIELD]), fields[_STATE_FIELD])
+    return Process(pid, int(fields[START_TIME]), fields[STATE])
 
 
 def is_alive(pid: int, start_time: int) -> bool:
@@ -46,8 +43,8 @@ def descendants(pid: int) -> tuple[int, ...]:
     """Living descendants of a process, zombies left out."""
     children: dict[int, list[tuple[int, str]]] = {}
     for other in _all_pids():
-        if fields := _stat_fields(other):
-            children.setdefault(int(fields[_PARENT_FIELD]), []).append((other, fields[_STATE_FIELD]))
+        if fields := stat_fields(other):
+            children.setdefault(int(fields[PARENT]), []).append((other, fields[STATE]))
     found, queue = [], [pid]
     while queue:
         for child, state in children.get(queue.pop(), ()):
@@ -71,11 +68,3 @@ def marked(run: RunDir) -> tuple[int, ...]:
 
 def _all_pids() -> list[int]:
     return [int(entry) for entry in os.listdir("/proc") if entry.isdigit()]  # noqa: PTH208 - pathlib costs 3 times as much
-
-
-def _stat_fields(pid: int) -> list[str] | None:
-    try:
-        with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:  # noqa: PTH123 - hot path
-            return file.read().rpartition(")")[2].split()
-    except OSError:
-        return None

@@ -26,7 +26,6 @@ class Machine:
 
     cards: tuple[CardFacts, ...]
     ram_limit: int
-    ram_available: int
     cores: int
     ours: bool = True
     """False for a described machine: nothing is known of its disk."""
@@ -52,4 +51,4 @@ def parse_machine(text: str, *, cores: int) -> Machine:
         )
     count, vram, ram = int(match[1]), int(float(match[2]) * GIB), int(float(match[3]) * GIB)
     cards = tuple(CardFacts(index, "card", vram) for index in range(count))
-    return Machine(cards, ram_limit=ram, ram_available=ram, cores=cores, ours=False)
+    return Machine(cards, ram_limit=ram, cores=cores, ours=False)

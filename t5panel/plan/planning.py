@@ -106,11 +106,12 @@ def used_cards(spec: RunSpec, machine: Machine) -> tuple[CardFacts, ...]:
 
 def batch_formula(spec: RunSpec) -> str:
     """`8 x 16 x 3 = 384`: rows per card, accumulation, ranks, rows per optimizer step."""
-    train = spec.train
-    return (
-        f"{train.per_device_train_batch_size} × {train.gradient_accumulation_steps} × {spec.num_gpus}"
-        f" = {spec.effective_batch}"
-    )
+    return formula(spec.train.per_device_train_batch_size, spec.train.gradient_accumulation_steps, spec.num_gpus)
+
+
+def formula(batch: int, accumulation: int, ranks: int) -> str:
+    """`batch_formula` from its three numbers."""
+    return f"{batch} × {accumulation} × {ranks} = {batch * accumulation * ranks}"
 
 
 def _card_findings(spec: RunSpec, machine: Machine) -> tuple[Finding, ...]:

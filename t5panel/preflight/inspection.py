@@ -25,16 +25,14 @@ INSTALL_HINT = "install t5panel and its dependencies into that interpreter"
 class _Report(msgspec.Struct, frozen=True):
     versions: dict[str, str]
     config: dict[str, Any] | None
-    rows: int | None
     faults: list[dict[str, str]]
 
 
 @dataclass(frozen=True)
 class Inspection:
-    """Facts about a spec: the model's shape, the data's rows where cheap, versions, and everything that is wrong."""
+    """Facts about a spec: the model's shape, versions, and everything that is wrong."""
 
     shape: Shape | None
-    rows: int | None
     versions: Mapping[str, str]
     findings: tuple[Finding, ...]
 
@@ -43,14 +41,14 @@ def inspect(spec: RunSpec) -> Inspection:
     """Look at a spec's model and data; with built-ins and our own interpreter without another process."""
     if spec.method == "llamafactory":
         shape = builtin_shape(spec.model.name_or_path) if is_builtin(spec.model.name_or_path) else None
-        return Inspection(shape, None, installed_versions(), (_llamafactory_missing(),))
+        return Inspection(shape, installed_versions(), (_llamafactory_missing(),))
     only_builtins = all(
         name is None or is_builtin(name)
         for name in (spec.model.name_or_path, spec.model.tokenizer, spec.data.train, spec.data.validation)
     )
     if spec.interpreter is None and only_builtins:
         versions = installed_versions()
-        return Inspection(builtin_shape(spec.model.name_or_path), None, versions, _version_findings(versions))
+        return Inspection(builtin_shape(spec.model.name_or_path), versions, _version_findings(versions))
     return _ask_interpreter(spec)
 
 
@@ -76,11 +74,11 @@ def _ask_interpreter(spec: RunSpec) -> Inspection:
         if is_builtin(name)
         else shape_of_config(report.config, from_scratch=spec.model.from_scratch)
     )
-    return Inspection(shape, report.rows, report.versions, (*faults, *_version_findings(report.versions)))
+    return Inspection(shape, report.versions, (*faults, *_version_findings(report.versions)))
 
 
 def _no_answer(message: str, hint: str) -> Inspection:
-    return Inspection(None, None, {}, (Finding("error", "interpreter", message, hint),))
+    return Inspection(None, {}, (Finding("error", "interpreter", message, hint),))
 
 
 def _last_words(output: bytes) -> str:

@@ -10,8 +10,8 @@ def read_machine() -> Machine:
     """Cards by NVML and host memory by /proc and cgroup."""
     nvml = Nvml()
     cards = tuple(CardFacts(card.index, _short(nvml.name(card.index)), card.total, card.used) for card in nvml.cards())
-    used, limit = host_memory()
-    return Machine(cards, ram_limit=limit, ram_available=limit - used, cores=cores())
+    _, limit = host_memory()
+    return Machine(cards, ram_limit=limit, cores=cores())
 
 
 def _short(name: str) -> str:

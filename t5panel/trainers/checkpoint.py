@@ -11,15 +11,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 import torch
 
 from t5panel.contract.layout import RunDir, write_json
-from t5panel.contract.records import Checkpoint, Prepared
+from t5panel.contract.records import Checkpoint
 from t5panel.contract.spec import RunSpec
 from t5panel.trainers.ranks import Ranks
-from t5panel.trainers.store import store_meta
+from t5panel.trainers.store import prepared_of, store_meta
 
 MARKER = "complete.json"
 STAGING = ".staging"
@@ -126,9 +125,8 @@ def _numpy_globals() -> list[Any]:
 
 def _identity(run: RunDir, spec: RunSpec) -> dict[str, Any]:
     """What must be the same for step N to mean the same rows; files may be moved or touched, not changed."""
-    prepared = msgspec.json.decode(run.prepared.read_bytes(), type=Prepared)
     return {
-        "data": store_meta(Path(prepared.train)),
+        "data": store_meta(Path(prepared_of(run).train)),
         "method": spec.method,
         "world_size": spec.num_gpus,
         "per_device_train_batch_size": spec.train.per_device_train_batch_size,

@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 
 from t5panel.contract.layout import SUPERVISOR_VARIABLE, RunDir, write_atomic
+from t5panel.contract.process import start_time_of
 from t5panel.contract.records import RankId
 from t5panel.contract.spec import RunSpec
 
@@ -103,16 +104,6 @@ def wait_for_end_of(pid: int) -> Callable[[], None]:
             time.sleep(LOOK_SECONDS)
 
     return look
-
-
-def start_time_of(pid: int | str) -> int | None:
-    """When a process started, in clock ticks since boot; None when there is none."""
-    try:
-        return int(
-            Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()[19]
-        )
-    except OSError:
-        return None
 
 
 def _pidfd(pid: int) -> int | None:

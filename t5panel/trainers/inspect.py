@@ -33,19 +33,15 @@ def inspect(spec: RunSpec) -> dict[str, Any]:
     faults: list[Fault] = []
     config = _model_config(spec, faults)
     faults += _tokenizer_faults(spec, config)
-    rows = None
     for key, path in (("data.train", spec.data.train), ("data.validation", spec.data.validation)):
         if path is None or is_builtin(path):
             continue
         found = find_source(path, spec.data, key)
         if isinstance(found, list):
             faults += found
-        elif key == "data.train":
-            rows = found.rows
     return {
         "versions": installed_versions(),
         "config": config,
-        "rows": rows,
         "faults": [asdict(fault) for fault in faults],
     }
 

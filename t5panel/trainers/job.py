@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import msgspec
 from torch import Tensor, nn
 
-from t5panel.contract.records import Evaluation, Prepared
+from t5panel.contract.records import Evaluation
 from t5panel.trainers.checkpoint import check_resumable, newest_complete, save_checkpoint, step_of
 from t5panel.trainers.data import Split, collate, open_split, total_steps, train_loader
 from t5panel.trainers.evaluation import Evaluator
@@ -19,6 +18,7 @@ from t5panel.trainers.guard import Rank
 from t5panel.trainers.loss import Batch, summed_loss, target_tokens, to_device
 from t5panel.trainers.ranks import Ranks
 from t5panel.trainers.report import Reporter
+from t5panel.trainers.store import prepared_of
 
 Duty = Literal["log", "evaluate", "save"]
 
@@ -165,6 +165,6 @@ class Job:
 
 
 def _open_split(me: Rank) -> Split:
-    prepared = msgspec.json.decode(me.run.prepared.read_bytes(), type=Prepared)
+    prepared = prepared_of(me.run)
     validation = Path(prepared.validation) if prepared.validation else None
     return open_split(Path(prepared.train), validation, me.spec.data.max_eval_samples)

@@ -88,8 +88,8 @@ class Reporter:
         """What the ranks do from now on."""
         self._write(Status(time.time(), step, phase))  # type: ignore[arg-type]
 
-    def step(self, step: int, *, learning_rate: float, grad_norm: float | None) -> float | None:
-        """Record the steps since the last record, up to `step`; gives their mean loss per target token."""
+    def step(self, step: int, *, learning_rate: float, grad_norm: float | None) -> None:
+        """Record the steps since the last record, up to `step`."""
         meter = self.meter
         [loss_sum] = self._ranks.sum([meter.summed_loss()])
         seconds = meter.seconds
@@ -121,7 +121,6 @@ class Reporter:
             )
         )
         meter.reset()
-        return loss
 
     def evaluated(self, evaluation: Evaluation) -> None:
         """Record an evaluation, and its answers in a file of their own."""

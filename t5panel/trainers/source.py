@@ -32,8 +32,6 @@ class Source:
     format: Format
     prompt: str
     response: str
-    rows: int | None
-    """Row count where the format tells it without reading everything."""
 
 
 def find_source(path: str, data: DataSpec, key: str) -> Source | list[Fault]:
@@ -59,10 +57,9 @@ def find_source(path: str, data: DataSpec, key: str) -> Source | list[Fault]:
         faults += columns
     if faults or isinstance(columns, list):
         return faults
-    rows = _parquet_rows(files) if format_ == "parquet" else None
-    if rows == 0:
+    if format_ == "parquet" and _parquet_rows(files) == 0:
         return [Fault(key, f"{path} has no rows")]
-    return Source(tuple(files), format_, *columns, rows)
+    return Source(tuple(files), format_, *columns)
 
 
 def open_rows(source: Source, cache: Path) -> Any:  # noqa: ANN401 - datasets is untyped

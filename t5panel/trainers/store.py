@@ -9,11 +9,20 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from t5panel.contract.layout import RunDir
+from t5panel.contract.records import Prepared
+
 FORMAT = 1
 _SMALL_VOCABULARY = 2**16
+
+
+def prepared_of(run: RunDir) -> Prepared:
+    """What the preparation left for the ranks of a run."""
+    return msgspec.json.decode(run.prepared.read_bytes(), type=Prepared)
 
 
 def store_meta(folder: Path) -> dict[str, Any]:

@@ -187,10 +187,10 @@ class PanelApp(App[None]):
 
     def action_leave(self) -> None:
         """Leave; a living run goes on, and says how to come back to it."""
-        from t5panel.tui.listing import is_alive
+        from t5panel.monitor.runs import read_state
 
         run = self._watched
-        goes_on = run is not None and is_alive(run)
+        goes_on = run is not None and read_state(run).alive
         self.exit(message=f"{run.run_id} goes on: t5panel attach {run.run_id}" if run and goes_on else None)
 
     def _keys(self) -> Iterator[tuple[str, str]]:

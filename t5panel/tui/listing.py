@@ -47,15 +47,7 @@ def newest() -> RunDir | None:
 
 def newest_alive() -> RunDir | None:
     """The newest run whose supervisor lives."""
-    return next((run for run, _ in _runs() if is_alive(run)), None)
-
-
-def is_alive(run: RunDir) -> bool:
-    """Whether its supervisor lives."""
-    try:
-        return read_state(run).alive
-    except UNREADABLE:
-        return False
+    return next((run for run, _ in _runs() if read_state(run).alive), None)
 
 
 def _runs() -> list[tuple[RunDir, RunInfo]]:

@@ -10,9 +10,10 @@ from t5panel.contract.layout import RunDir
 from t5panel.contract.records import RunInfo
 from t5panel.errors import Fault, UsageError
 from t5panel.monitor.history import History, Snapshot
+from t5panel.monitor.runs import user_faults
 from t5panel.monitor.tail import last_lines
+from t5panel.plan.planning import formula
 from t5panel.render import duration
-from t5panel.session import user_faults
 from t5panel.tui.faults import REMOVED
 
 LOG_LINES = 60
@@ -59,8 +60,11 @@ def look(history: History, log_name: str | None) -> RunView:
 def formula_of(info: RunInfo) -> str:
     """The effective batch of a run that was started."""
     train = info.spec["train"]
-    ranks, batch = info.spec["num_gpus"], info.plan["effective_batch"]
-    return f"{train['per_device_train_batch_size']} × {train['gradient_accumulation_steps']} × {ranks} = {batch}"
+    return formula(
+        int(train["per_device_train_batch_size"]),
+        int(train["gradient_accumulation_steps"]),
+        int(info.spec["num_gpus"]),
+    )
 
 
 def _end_of(snapshot: Snapshot, name: str) -> tuple[str, ...]:

@@ -17,7 +17,8 @@ from t5panel.contract.layout import RunDir
 from t5panel.contract.records import Prepared
 from t5panel.errors import PreflightError
 from t5panel.monitor.history import History
-from t5panel.session import spawn_supervisor, user_faults
+from t5panel.monitor.runs import user_faults
+from t5panel.session import spawn_supervisor
 from t5panel.trainers.guard import read_spec
 from t5panel.trainers.prepare import prepare
 from tests.house.household import House, ended

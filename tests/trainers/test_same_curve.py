@@ -7,18 +7,17 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 import torch
 from torch.nn.functional import cross_entropy
 from transformers import get_scheduler
 
 from t5panel.contract.layout import RunDir
-from t5panel.contract.records import Prepared
 from t5panel.contract.spec import RunSpec
 from t5panel.trainers.data import collate, open_split, rows_of_step
 from t5panel.trainers.guard import read_spec
 from t5panel.trainers.model import build_model
+from t5panel.trainers.store import prepared_of
 from tests.trainers.runs import assert_finished, finish, losses, start_run, steps
 
 STEPS = 50
@@ -86,8 +85,7 @@ def batched(items: Iterable[tuple[str, Any]]) -> list[list[tuple[str, Any]]]:
 def reference(runs: dict[str, RunDir]) -> list[float]:
     """The plain loop's curve on the rows that the runs were given."""
     run = runs["manual"]
-    prepared = msgspec.json.decode(run.prepared.read_bytes(), type=Prepared)
-    return reference_losses(read_spec(run), Path(prepared.train))
+    return reference_losses(read_spec(run), Path(prepared_of(run).train))
 
 
 @pytest.mark.parametrize("method", METHODS)

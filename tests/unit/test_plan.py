@@ -20,7 +20,7 @@ from t5panel.presets import Preset, load_preset
 
 CARD = CardFacts(0, "card", 20 * GIB)
 BOX = parse_machine("3x20GiB,12GiB", cores=8)
-NO_CARDS = Machine((), ram_limit=12 * GIB, ram_available=12 * GIB, cores=8)
+NO_CARDS = Machine((), ram_limit=12 * GIB, cores=8)
 shapes = st.sampled_from(sorted(SHAPES))
 
 
@@ -123,7 +123,7 @@ def test_host_memory_alone_can_be_too_small() -> None:
 
 
 def test_memory_that_others_hold_on_a_card_is_not_ours() -> None:
-    taken = Machine((CardFacts(0, "card", 20 * GIB, used=19 * GIB),), 64 * GIB, 64 * GIB, 8)
+    taken = Machine((CardFacts(0, "card", 20 * GIB, used=19 * GIB),), 64 * GIB, 8)
 
     plan = plan_of(load_preset("manual", {"num_gpus": 1}), taken)
 
@@ -138,7 +138,7 @@ def test_only_the_chosen_cards_are_planned_for() -> None:
 
 
 def test_a_lost_first_card_is_not_among_the_first_three() -> None:
-    left = Machine(tuple(CardFacts(index, "card", 20 * GIB) for index in (1, 2, 3)), 64 * GIB, 64 * GIB, 8)
+    left = Machine(tuple(CardFacts(index, "card", 20 * GIB) for index in (1, 2, 3)), 64 * GIB, 8)
 
     plan = plan_of(load_preset("manual"), left)
 
