@@ -101,6 +101,10 @@ class RunDir:
         """Folder in which each rank leaves its pid."""
         return self.path / "ranks"
 
+    def rank_failure(self, rank: int) -> Path:
+        """The exception that ended a rank."""
+        return self.ranks / f"failure-{rank}.json"
+
     @property
     def progress(self) -> Path:
         """How far the preparation of data is; replaced atomically by it."""
@@ -147,6 +151,11 @@ def runs_home() -> Path:
     from platformdirs import user_state_path
 
     return user_state_path(APP) / "runs"
+
+
+def cards_home() -> Path:
+    """`$XDG_STATE_HOME/t5panel/cards`: one lock per card, held by the supervisor whose run uses it."""
+    return runs_home().parent / "cards"
 
 
 def token_cache_home() -> Path:

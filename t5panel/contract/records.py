@@ -126,8 +126,24 @@ class Sample(Record, frozen=True, tag_field="kind", tag="sample"):
     ram_limit: int
 
 
+ALERTS = frozenset(
+    {
+        "stall",
+        "not-finite",
+        "loss-spike",
+        "plateau",
+        "memory-pressure",
+        "vram-limit",
+        "disk",
+        "throttled",
+        "card-lost",
+    }
+)
+"""Names of events that last: raised by a warning or an error, over with an `info` of the same name."""
+
+
 class Event(Record, frozen=True, tag_field="kind", tag="event"):
-    """Something that happened to the run: started, stop requested, stopped, crashed, finished, …"""
+    """Something that happened to the run: started, stop requested, stopped, crashed, finished, …, and the ALERTS."""
 
     time: float
     name: str
@@ -158,6 +174,33 @@ class Progress(Record, frozen=True):
     total: int
 
 
+class Failure(Record, frozen=True):
+    """ranks/failure-N.json: an exception that ended a rank, as the rank saw it. Bytes, from torch's allocator."""
+
+    rank: int
+    time: float
+    kind: str
+    """Qualified name of the exception's class, `torch.OutOfMemoryError`."""
+    message: str
+    traceback: str
+    step: int | None = None
+    vram_allocated: int | None = None
+    vram_reserved: int | None = None
+
+
+class Diagnosis(Record, frozen=True):
+    """Why a run ended, in one sentence, and what would help."""
+
+    code: str
+    """Of the signature that matched: `cuda-out-of-memory`, `nccl-shared-memory`, …"""
+    sentence: str
+    hint: str = ""
+    rank: int | None = None
+    """The rank that failed first."""
+    detail: str = ""
+    """That rank's own traceback, or the lines of a log that matched."""
+
+
 class State(Record, frozen=True):
     """state.json, replaced atomically by the supervisor."""
 
@@ -173,6 +216,10 @@ class State(Record, frozen=True):
     """What a front that watches this run returns; set at the end."""
     message: str = ""
     """One sentence on the present phase."""
+    until: float | None = None
+    """When a paused run goes on, in unix seconds; None while that is not known."""
+    diagnosis: Diagnosis | None = None
+    """Of a failed run."""
 
 
 class Result(Record, frozen=True):
@@ -191,9 +238,12 @@ class Result(Record, frozen=True):
 
 
 class Request(Record, frozen=True):
-    """request.json, the one file a front writes: end the run with a checkpoint, or at once."""
+    """request.json, the one file a front writes: end the run with a checkpoint, or at once.
 
-    action: Literal["stop", "kill"]
+    The supervisor itself writes `pause` when the daily window closes. The ranks take any request for a stop.
+    """
+
+    action: Literal["stop", "kill", "pause"]
     time: float
 
 
@@ -208,8 +258,18 @@ class CommandInfo(Record, frozen=True):
     env: dict[str, str]
 
 
+class Recovery(Record, frozen=True):
+    """One restart after a CUDA out-of-memory: what was changed, keys of the spec with their new values."""
+
+    time: float
+    step: int
+    """The step it went on from."""
+    reason: str
+    changes: dict[str, int]
+
+
 class RunInfo(Record, frozen=True):
-    """run.json, written once before the start."""
+    """run.json, written once before the start; only an out-of-memory recovery replaces it, and says so in it."""
 
     run_id: str
     preset: str
@@ -225,6 +285,11 @@ class RunInfo(Record, frozen=True):
     versions: dict[str, str]
     plan: dict[str, Any]
     rehearsal: bool = False
+    forced: bool = False
+    """Started with --force although the memory plan said no."""
+    queue: bool = False
+    """Waits for its cards to be free instead of refusing to start."""
+    recoveries: tuple[Recovery, ...] = ()
 
 
 class Prepared(Record, frozen=True):

@@ -9,6 +9,7 @@ from pydantic_core import PydanticCustomError
 
 from t5panel.contract.deepspeed_keys import misplaced_autos, unknown_keys
 from t5panel.contract.shapes import PREFIX, SHAPES, is_builtin
+from t5panel.contract.window import parse_window
 
 Method = Literal["manual", "trainer", "deepspeed", "llamafactory"]
 Launcher = Literal["accelerate", "torchrun", "deepspeed"]
@@ -48,6 +49,18 @@ def _known_builtin(name: str, kind: str, known: tuple[str, ...]) -> str:
 
 ModelName = Annotated[str, AfterValidator(_model_name)]
 DataName = Annotated[str, AfterValidator(_data_name)]
+
+
+def _daily_window(text: str) -> str:
+    try:
+        parse_window(text)
+    except ValueError as error:
+        hint = "leave it empty to train at any time"
+        raise PydanticCustomError("bad_name", "{problem}", {"problem": str(error), "hint": hint}) from error
+    return text
+
+
+DailyWindow = Annotated[str, AfterValidator(_daily_window)]
 
 
 class Part(BaseModel):
@@ -163,6 +176,12 @@ class RunSpec(Part):
     train: TrainSpec = TrainSpec()
     deepspeed: dict[str, Any] | None = None
     """DeepSpeed's own JSON; batch, accumulation, clipping, precision and optimizer are filled in from `train`."""
+    schedule: DailyWindow | None = None
+    """Daily window such as `22:00-08:00 Europe/Berlin`: paused with a checkpoint outside of it; empty: always."""
+    oom_recovery: bool = False
+    """After a CUDA out-of-memory go on from the newest checkpoint with half the batch and twice the accumulation."""
+    on_event: Annotated[tuple[str, ...], Field(strict=False)] | None = None
+    """Program and arguments started at each warning and ending, told of it by variables T5PANEL_EVENT_*."""
 
     @model_validator(mode="after")
     def _parts_agree(self) -> Self:

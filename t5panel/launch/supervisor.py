@@ -224,7 +224,8 @@ class Supervisor:
             with contextlib.suppress(OSError):
                 write_atomic(self.run.request, msgspec.json.encode(Request("stop", time.time())))
         try:
-            return msgspec.json.decode(self.run.request.read_bytes(), type=Request).action
+            action = msgspec.json.decode(self.run.request.read_bytes(), type=Request).action
+            return "kill" if action == "kill" else "stop"
         except OSError:
             return "stop" if self.signals else None
         except msgspec.DecodeError:
