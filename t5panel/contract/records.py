@@ -104,6 +104,8 @@ class Card(Record, frozen=True):
     utilization: int | None
     power: float | None
     temperature: int | None
+    throttle: tuple[str, ...] = ()
+    """Why the card is slower than it could be: heat, power brake, a fault of the hardware."""
 
 
 class RankSample(Record, frozen=True):
