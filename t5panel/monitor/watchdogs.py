@@ -1,6 +1,7 @@
 """What the supervisor watches for: records and readings in, alerts out. Has no clock, no files, no processes.
 
-An alert is raised once, by a warning or an error, and is over with an `info` of the same name (records.ALERTS).
+An alert is raised once, by a warning or an error, and is over with an `info` of the same name (records.ALERTS). `now`
+is always seconds of a clock that never jumps.
 """
 
 from __future__ import annotations
@@ -63,11 +64,16 @@ class Watchdogs:
     def __init__(self, *, max_steps: int | None = None) -> None:
         self._raised: dict[str, Severity] = {}
         self._max_steps = max_steps
-        self._seen: float | None = None
+        self._seen = 0.0
         """When the last sign of progress came."""
         self._step = 0
+        self._stride = 1
+        """Steps between two records."""
         self._working = False
-        self._intervals: deque[float] = deque(maxlen=RECENT_RECORDS)
+        self._beats = False
+        """Whether the ranks show every step, logged or not."""
+        self._durations: deque[float] = deque(maxlen=RECENT_RECORDS)
+        """Seconds of a step."""
         self._losses: deque[float] = deque(maxlen=RECENT_RECORDS)
         self._calm = 0
         self._part: list[float] = []
@@ -96,23 +102,21 @@ class Watchdogs:
         self._working, self._seen = True, now
         return self._over("stall", "the ranks make steps again")
 
-    def beat(self, moment: float) -> list[Alert]:
-        """A rank began a step at this moment, logged or not."""
-        if self._seen is None or moment <= self._seen:
-            return []
-        if self._working:
-            self._intervals.append(moment - self._seen)
-        self._seen = moment
+    def beat(self, now: float) -> list[Alert]:
+        """A rank began another step, logged or not."""
+        self._beats, self._seen = True, now
         return self._over("stall", "the ranks make steps again")
 
     def checkpoint(self, size: int) -> None:
         """A checkpoint took so many bytes."""
         self._checkpoint_bytes = max(size, self._checkpoint_bytes)
 
-    def step(self, record: Step) -> list[Alert]:
+    def step(self, record: Step, now: float) -> list[Alert]:
         """A logged optimizer step."""
-        self._step = record.step
-        alerts = self.beat(record.time)
+        self._stride = max(1, record.step - self._step)
+        self._step, self._seen = record.step, now
+        self._durations.append(record.step_seconds)
+        alerts = self._over("stall", "the ranks make steps again")
         if record.loss is None:
             message = f"the loss is not finite at step {record.step:,}"
             return [*alerts, *self._raise("not-finite", "error", message)]
@@ -122,28 +126,29 @@ class Watchdogs:
         self._losses.append(record.loss)
         return alerts
 
-    def sample(self, sample: Sample, around: Surroundings) -> list[Alert]:
-        """A reading of the machine: memory, cards, disk."""
-        alerts = self._memory(sample, around.pressure)
-        alerts += self._disk(around.disk_free)
-        alerts += self._cards(sample)
-        return alerts
+    def sample(self, sample: Sample, around: Surroundings, now: float) -> list[Alert]:
+        """A reading of the machine: memory, disk, cards."""
+        return [
+            *self._memory(sample, around.pressure),
+            *self._disk(around.disk_free),
+            *self._lost(sample.cards, now),
+            *self._full(sample.cards),
+            *self._throttling(sample.cards, now),
+        ]
 
     def tick(self, now: float) -> list[Alert]:
         """Time passes: raises `stall` when no step came for too long."""
-        if not self._working or self._seen is None:
+        if not self._working or now - self._seen < self._allowed_silence():
             return []
-        allowed = self._allowed_silence()
-        if now - self._seen < allowed:
-            return []
-        usual = f", usually one takes {median(self._intervals):.1f} s" if self._intervals else ""
+        usual = f", usually one takes {median(self._durations):.1f} s" if self._durations else ""
         message = f"no step for {now - self._seen:.0f} s after step {self._step:,}{usual}"
         return self._raise("stall", "error", message)
 
     def _allowed_silence(self) -> float:
-        if not self._intervals:
+        if not self._durations:
             return FIRST_STEP_SECONDS
-        return max(STALL_SECONDS, STALL_TIMES_MEDIAN * median(self._intervals))
+        expected = median(self._durations) * (1 if self._beats else self._stride)
+        return max(STALL_SECONDS, STALL_TIMES_MEDIAN * expected)
 
     def _spike(self, step: int, loss: float) -> list[Alert]:
         if len(self._losses) < SPIKE_AFTER_RECORDS:
@@ -202,13 +207,10 @@ class Watchdogs:
             return self._raise("disk", "warning", f"the next checkpoint will not fit: {figures}")
         return self._over("disk", figures) if free > 1.5 * need else []
 
-    def _cards(self, sample: Sample) -> list[Alert]:
-        here = {card.index: card for card in sample.cards}
-        self._present |= set(here)
-        return [*self._lost(sample.time, here), *self._full(sample.cards), *self._throttling(sample)]
-
-    def _lost(self, now: float, here: dict[int, Card]) -> Iterator[Alert]:
-        missing = self._present - set(here)
+    def _lost(self, cards: tuple[Card, ...], now: float) -> Iterator[Alert]:
+        here = {card.index for card in cards}
+        self._present |= here
+        missing = self._present - here
         self._missing_since = {index: self._missing_since.get(index, now) for index in missing}
         gone = sorted(index for index, since in self._missing_since.items() if now - since >= LOST_SECONDS)
         if gone:
@@ -227,11 +229,11 @@ class Watchdogs:
         elif shares[fullest] < VRAM_OVER:
             yield from self._over("vram-limit", message)
 
-    def _throttling(self, sample: Sample) -> Iterator[Alert]:
-        slowed = {card.index: card.throttle for card in sample.cards if card.throttle}
-        self._throttled_since = {index: self._throttled_since.get(index, sample.time) for index in slowed}
+    def _throttling(self, cards: tuple[Card, ...], now: float) -> Iterator[Alert]:
+        slowed = {card.index: card.throttle for card in cards if card.throttle}
+        self._throttled_since = {index: self._throttled_since.get(index, now) for index in slowed}
         since = self._throttled_since
-        lasting = sorted(index for index in slowed if sample.time - since[index] >= THROTTLED_SECONDS)
+        lasting = sorted(index for index in slowed if now - since[index] >= THROTTLED_SECONDS)
         if lasting:
             reasons = ", ".join(sorted({reason for index in lasting for reason in slowed[index]}))
             yield from self._raise("throttled", "warning", f"{_cards_text(lasting)} is slowed down: {reasons}")

@@ -32,9 +32,9 @@ def record(step: int, loss: float | None, *, seconds: float = 1.0, rate: float =
     )
 
 
-def reading(*cards: Card, time: float = 0.0, ram: float = 0.5) -> Sample:
+def reading(*cards: Card, ram: float = 0.5) -> Sample:
     """A sample of the machine with a share of its RAM in use."""
-    return Sample(time, cards, (), int(ram * 12 * GIB), 12 * GIB)
+    return Sample(0.0, cards, (), int(ram * 12 * GIB), 12 * GIB)
 
 
 def card(index: int = 0, *, used: float = 0.5, throttle: tuple[str, ...] = ()) -> Card:
@@ -47,7 +47,7 @@ def training(losses: Iterable[float | None], *, max_steps: int = 10_000) -> tupl
     dogs = Watchdogs(max_steps=max_steps)
     said = dogs.began(0.0)
     for step, loss in enumerate(losses, start=1):
-        said += dogs.step(record(step, loss))
+        said += dogs.step(record(step, loss), now=float(step))
     return dogs, said
 
 
@@ -67,7 +67,7 @@ def test_a_healthy_run_is_left_in_peace() -> None:
 
     assert said == []
     assert dogs.tick(3000 + 59.0) == []
-    assert dogs.sample(reading(card(), time=1.0), CALM) == []
+    assert dogs.sample(reading(card()), CALM, 1.0) == []
 
 
 def test_silence_is_a_stall_after_a_minute_or_five_usual_steps_and_over_with_the_next() -> None:
@@ -76,18 +76,28 @@ def test_silence_is_a_stall_after_a_minute_or_five_usual_steps_and_over_with_the
 
     stall = dogs.tick(30 + 61.0)
     again = dogs.tick(30 + 65.0)
-    over = dogs.step(record(100, 3.0))
+    over = dogs.step(record(100, 3.0), 100.0)
 
     assert told(stall) == [("stall", "error")]
     assert "after step 30, usually one takes 1.0 s" in stall[0].message
     assert (again, told(over)) == ([], [("stall", "info")])
 
 
+def test_records_of_every_hundredth_step_without_beats_are_waited_for_longer() -> None:
+    dogs = Watchdogs()
+    dogs.began(0.0)
+    for step in range(100, 1000, 100):
+        dogs.step(record(step, 3.0), float(step))
+
+    assert dogs.tick(900 + 499.0) == []
+    assert told(dogs.tick(900 + 501.0)) == [("stall", "error")]
+
+
 def test_slow_steps_are_no_stall() -> None:
     dogs = Watchdogs()
     dogs.began(0.0)
     for step in range(1, 10):
-        dogs.step(record(step, 3.0, seconds=40.0))
+        dogs.step(record(step, 3.0, seconds=40.0), step * 40.0)
 
     assert dogs.tick(9 * 40 + 199.0) == []
     assert told(dogs.tick(9 * 40 + 201.0)) == [("stall", "error")]
@@ -140,9 +150,9 @@ def test_a_loss_that_stands_still_is_a_plateau() -> None:
 
 def test_a_converged_loss_at_a_small_learning_rate_is_no_plateau() -> None:
     dogs = Watchdogs(max_steps=2000)
-    said = dogs.step(record(1, 3.0, rate=1e-3))
+    said = dogs.step(record(1, 3.0, rate=1e-3), 1.0)
     for step in range(2, 800):
-        said += dogs.step(record(step, 2.0, rate=1e-5))
+        said += dogs.step(record(step, 2.0, rate=1e-5), float(step))
 
     assert said == []
 
@@ -150,7 +160,7 @@ def test_a_converged_loss_at_a_small_learning_rate_is_no_plateau() -> None:
 def test_memory_near_the_limit_is_a_warning_then_an_error_and_over_only_when_it_has_fallen() -> None:
     dogs = Watchdogs()
 
-    said = [told(dogs.sample(reading(ram=ram), CALM)) for ram in (0.5, 0.93, 0.94, 0.98, 0.93, 0.9, 0.8)]
+    said = [told(dogs.sample(reading(ram=ram), CALM, 0.0)) for ram in (0.5, 0.93, 0.94, 0.98, 0.93, 0.9, 0.8)]
 
     warning, error, over = (("memory-pressure", severity) for severity in ("warning", "error", "info"))
     assert said == [[], [warning], [], [error], [], [], [over]]
@@ -159,7 +169,7 @@ def test_memory_near_the_limit_is_a_warning_then_an_error_and_over_only_when_it_
 def test_processes_that_wait_for_memory_are_a_warning_before_it_is_full() -> None:
     dogs = Watchdogs()
 
-    said = dogs.sample(reading(ram=0.7), Surroundings(pressure=35.0, disk_free=None))
+    said = dogs.sample(reading(ram=0.7), Surroundings(pressure=35.0, disk_free=None), 0.0)
 
     assert told(said) == [("memory-pressure", "warning")]
     assert "35 % of the time" in said[0].message
@@ -168,30 +178,31 @@ def test_processes_that_wait_for_memory_are_a_warning_before_it_is_full() -> Non
 def test_a_disk_too_small_for_the_next_checkpoint_is_told_before_it_is_written() -> None:
     dogs = Watchdogs()
     full = Surroundings(pressure=None, disk_free=3 * GIB)
-    assert dogs.sample(reading(), full) == []
+    assert dogs.sample(reading(), full, 0.0) == []
 
     dogs.checkpoint(3 * GIB)
 
-    assert told(dogs.sample(reading(), full)) == [("disk", "warning")]
-    assert told(dogs.sample(reading(), CALM)) == [("disk", "info")]
+    assert told(dogs.sample(reading(), full, 0.0)) == [("disk", "warning")]
+    assert told(dogs.sample(reading(), CALM, 0.0)) == [("disk", "info")]
 
 
 def test_a_full_card_a_lost_card_and_a_hot_card_are_told() -> None:
     dogs = Watchdogs()
-    assert dogs.sample(reading(card(0), card(1), time=0.0), CALM) == []
+    assert dogs.sample(reading(card(0), card(1)), CALM, 0.0) == []
+    full, hot = card(0, used=0.98), card(1, throttle=("heat",))
 
-    assert told(dogs.sample(reading(card(0, used=0.98), card(1), time=1.0), CALM)) == [("vram-limit", "warning")]
-    assert dogs.sample(reading(card(0, used=0.98), time=2.0), CALM) == []
-    assert told(dogs.sample(reading(card(0, used=0.98), time=8.0), CALM)) == [("card-lost", "error")]
-    hot = [dogs.sample(reading(card(0), card(1, throttle=("heat",)), time=10.0 + t), CALM) for t in (0, 10, 29, 31)]
+    assert told(dogs.sample(reading(full, card(1)), CALM, 1.0)) == [("vram-limit", "warning")]
+    assert dogs.sample(reading(full), CALM, 2.0) == []
+    assert told(dogs.sample(reading(full), CALM, 8.0)) == [("card-lost", "error")]
+    heated = [dogs.sample(reading(card(0), hot), CALM, 10.0 + later) for later in (0, 10, 29, 31)]
 
-    assert [told(said) for said in hot] == [
+    assert [told(said) for said in heated] == [
         [("card-lost", "info"), ("vram-limit", "info")],
         [],
         [],
         [("throttled", "warning")],
     ]
-    assert hot[-1][0].message == "card 1 is slowed down: heat"
+    assert heated[-1][0].message == "card 1 is slowed down: heat"
 
 
 def test_what_is_remembered_does_not_grow_with_the_run() -> None:
