@@ -6,8 +6,10 @@ import ctypes
 import os
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from t5panel.contract.records import Card
 
@@ -15,6 +17,38 @@ RETRY_SECONDS = 30.0
 _KIB = 1024
 _PROC = Path("/proc")
 _CGROUP = Path("/sys/fs/cgroup")
+T = TypeVar("T")
+
+THROTTLE_BITS = (("thermal", 0x20 | 0x40), ("power brake", 0x80), ("hardware slowdown", 0x08))
+"""NVML's reasons for a slower clock that a user should hear of. 0x04, the software power cap, is a card at work."""
+
+
+@dataclass(frozen=True, slots=True)
+class Driver:
+    """The driver's version and the newest CUDA it runs, `(12, 4)`."""
+
+    version: str
+    cuda: tuple[int, int] | None
+
+
+@dataclass(frozen=True, slots=True)
+class CardProcess:
+    """A compute process on a card and the bytes it holds there. In a container NVML gives the host's pids."""
+
+    pid: int
+    used: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class CardModes:
+    """How a card is set up; None where NVML does not say."""
+
+    capability: tuple[int, int] | None
+    persistence: bool | None
+    mig: bool | None
+    ecc: bool | None
+    ecc_errors: int | None
+    """Memory errors that could not be corrected, since the driver was loaded."""
 
 
 class Nvml:
@@ -37,10 +71,52 @@ class Nvml:
         """Product name of a card."""
         import pynvml
 
-        try:
-            return str(pynvml.nvmlDeviceGetName(self._open()[index]))
-        except pynvml.NVMLError:
-            return "card"
+        return _read(lambda: str(pynvml.nvmlDeviceGetName(self._handle(index)))) or "card"
+
+    def lost(self) -> tuple[int, ...]:
+        """PCI indices of cards that fell off the bus: they come back with a reboot, or not at all."""
+        return tuple(index for index, handle in enumerate(self._open()) if _is_lost(handle))
+
+    def driver(self) -> Driver | None:
+        """The loaded driver; None without one."""
+        if not self._open():
+            return None
+        import pynvml
+
+        version = _read(lambda: str(pynvml.nvmlSystemGetDriverVersion()))
+        cuda = _read(lambda: int(pynvml.nvmlSystemGetCudaDriverVersion_v2()))
+        return None if version is None else Driver(version, None if cuda is None else (cuda // 1000, cuda % 1000 // 10))
+
+    def processes(self, index: int) -> tuple[CardProcess, ...]:
+        """The compute processes on a card; empty where NVML does not say."""
+        import pynvml
+
+        found = _read(lambda: list(pynvml.nvmlDeviceGetComputeRunningProcesses(self._handle(index))))
+        return tuple(CardProcess(int(process.pid), process.usedGpuMemory) for process in found or ())
+
+    def modes(self, index: int) -> CardModes:
+        """How a card is set up."""
+        import pynvml
+
+        uncorrected, since_load = pynvml.NVML_MEMORY_ERROR_TYPE_UNCORRECTED, pynvml.NVML_VOLATILE_ECC
+        return CardModes(
+            capability=_read(lambda: _pair(pynvml.nvmlDeviceGetCudaComputeCapability(self._handle(index)))),
+            persistence=_read(lambda: bool(pynvml.nvmlDeviceGetPersistenceMode(self._handle(index)))),
+            mig=_read(lambda: bool(pynvml.nvmlDeviceGetMigMode(self._handle(index))[0])),
+            ecc=_read(lambda: bool(pynvml.nvmlDeviceGetEccMode(self._handle(index))[0])),
+            ecc_errors=_read(
+                lambda: int(pynvml.nvmlDeviceGetTotalEccErrors(self._handle(index), uncorrected, since_load))
+            ),
+        )
+
+    def _handle(self, index: int) -> Any:  # noqa: ANN401 - NVML's opaque handle
+        """Raises: NVMLError for a card that is lost or was never there."""
+        import pynvml
+
+        handles = self._open()
+        if index >= len(handles) or handles[index] is None:
+            raise pynvml.NVMLError(pynvml.NVML_ERROR_GPU_IS_LOST)
+        return handles[index]
 
     def _open(self) -> list[Any]:
         if self._handles is None and time.monotonic() >= self._retry_at:
@@ -50,7 +126,7 @@ class Nvml:
 
 
 def _open_handles() -> list[Any] | None:
-    """Handles of all cards in PCI order, None without a driver."""
+    """Handles of all cards in PCI order, None for one that is lost; None without a driver."""
     try:
         ctypes.CDLL("libnvidia-ml.so.1")  # spares the import of pynvml (3 MiB) on machines without a driver
     except OSError:
@@ -59,35 +135,69 @@ def _open_handles() -> list[Any] | None:
 
     try:
         pynvml.nvmlInit()
-        handles = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
+        count = int(pynvml.nvmlDeviceGetCount())
     except pynvml.NVMLError:
         return None
-    return handles
+    return [_read(partial(pynvml.nvmlDeviceGetHandleByIndex, index)) for index in range(count)]
+
+
+def _read(call: Callable[[], T]) -> T | None:
+    """What NVML says; None for any error of it."""
+    import pynvml
+
+    try:
+        return call()
+    except pynvml.NVMLError:
+        return None
+
+
+def _is_lost(handle: Any) -> bool:  # noqa: ANN401 - NVML's opaque handle
+    import pynvml
+
+    if handle is None:
+        return True
+    try:
+        pynvml.nvmlDeviceGetMemoryInfo(handle)
+    except pynvml.NVMLError as error:
+        return bool(error.value == pynvml.NVML_ERROR_GPU_IS_LOST)
+    return False
 
 
 def _read_card(index: int, handle: Any) -> Card | None:  # noqa: ANN401 - NVML's opaque handle
     import pynvml
 
-    try:
-        memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
-    except pynvml.NVMLError:
+    memory = None if handle is None else _read(lambda: pynvml.nvmlDeviceGetMemoryInfo(handle))
+    if memory is None:
         return None
-
-    def read(call: Callable[[], int]) -> int | None:
-        try:
-            return call()
-        except pynvml.NVMLError:
-            return None
-
-    milliwatts = read(lambda: int(pynvml.nvmlDeviceGetPowerUsage(handle)))
+    milliwatts = _read(lambda: int(pynvml.nvmlDeviceGetPowerUsage(handle)))
     return Card(
         index=index,
         used=int(memory.used),
         total=int(memory.total),
-        utilization=read(lambda: int(pynvml.nvmlDeviceGetUtilizationRates(handle).gpu)),
+        utilization=_read(lambda: int(pynvml.nvmlDeviceGetUtilizationRates(handle).gpu)),
         power=None if milliwatts is None else milliwatts / 1000,
-        temperature=read(lambda: int(pynvml.nvmlDeviceGetTemperature(handle, pynvml.NVML_TEMPERATURE_GPU))),
+        temperature=_read(lambda: int(pynvml.nvmlDeviceGetTemperature(handle, pynvml.NVML_TEMPERATURE_GPU))),
+        throttle=throttle_words(_throttle_reasons(handle)),
     )
+
+
+def _throttle_reasons(handle: Any) -> int:  # noqa: ANN401 - NVML's opaque handle
+    """NVML's bit mask; drivers before 535 know it by its older name."""
+    import pynvml
+
+    reasons = _read(lambda: int(pynvml.nvmlDeviceGetCurrentClocksEventReasons(handle)))
+    if reasons is None:
+        reasons = _read(lambda: int(pynvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle)))
+    return reasons or 0
+
+
+def throttle_words(reasons: int) -> tuple[str, ...]:
+    """Why a card is slower than it could be, from NVML's bit mask."""
+    return tuple(word for word, bits in THROTTLE_BITS if reasons & bits)
+
+
+def _pair(values: Sequence[int]) -> tuple[int, int]:
+    return int(values[0]), int(values[1])
 
 
 def process_memory(pid: int) -> tuple[int, int] | None:

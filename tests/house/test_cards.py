@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from tests.house.household import House, ended, eventually
 GIB = 2**30
 SHIM = Path(__file__).parent.parent / "data" / "nvml_shim.c"
 RTX = "NVIDIA_GeForce_RTX_3080 20480 {used} 112500 54 97"
+PRINT = "print(msgspec.json.encode({}).decode())"
 BOX = "\n".join([RTX.format(used=300)] * 3) + "\n"
 
 
@@ -184,6 +186,54 @@ def test_the_supervisor_samples_the_runs_cards_through_loss_and_return(box: Hous
     expected = Card(index=0, used=300 * 2**20, total=20 * GIB, utilization=97, power=112.5, temperature=54)
     assert samples(run)[0].cards == (expected, msgspec.structs.replace(expected, index=2))
     assert ended(run).phase == "stopped"
+
+
+def read_by_nvml(box: House, expression: str, **env: str) -> object:
+    """What an expression of `nvml` gives, in a process of its own: the driver is chosen when it starts."""
+    code = f"import msgspec\nfrom t5panel.monitor.hardware import Nvml\nnvml = Nvml()\n{PRINT.format(expression)}"
+    answer = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, **box.env, **env}, capture_output=True, check=True
+    )
+    value: object = json.loads(answer.stdout)
+    return value
+
+
+def test_reasons_for_a_slow_card_are_words_and_a_power_cap_is_none(box: House) -> None:
+    line = RTX.format(used=300)
+    set_cards(box, "\n".join(f"{line} throttle={bits}" for bits in ("0x04", "0x20", "0x48", "0x88", "0x0")))
+
+    words = read_by_nvml(box, "[card.throttle for card in nvml.cards()]")
+
+    assert words == [[], ["thermal"], ["thermal", "hardware slowdown"], ["power brake", "hardware slowdown"], []]
+
+
+def test_the_driver_its_processes_and_modes_are_read(box: House) -> None:
+    set_cards(box, RTX.format(used=300) + " pid=41:512 pid=42:7 persistence ecc=3 mig\n" + RTX.format(used=0))
+
+    driver = read_by_nvml(box, "nvml.driver()", FAKE_CUDA="12040")
+    processes = read_by_nvml(box, "[nvml.processes(0), nvml.processes(1), nvml.processes(9)]")
+    modes = read_by_nvml(box, "[nvml.modes(0), nvml.modes(1)]")
+
+    assert driver == {"version": "580.65.06", "cuda": [12, 4]}
+    assert processes == [[{"pid": 41, "used": 512 * 2**20}, {"pid": 42, "used": 7 * 2**20}], [], []]
+    assert modes == [
+        {"capability": [8, 6], "persistence": True, "mig": True, "ecc": True, "ecc_errors": 3},
+        {"capability": [8, 6], "persistence": False, "mig": False, "ecc": None, "ecc_errors": None},
+    ]
+
+
+@pytest.mark.parametrize("how", ["lost", "gone"])
+def test_a_card_that_fell_off_the_bus_is_named_and_the_others_are_read(box: House, how: str) -> None:
+    line = RTX.format(used=300)
+    set_cards(box, f"{line}\n{line} {how}\n{line}\n")
+
+    found = read_by_nvml(box, "[nvml.lost(), [card.index for card in nvml.cards()], nvml.processes(1)]")
+
+    assert found == [[1], [0, 2], []]
+
+
+def test_without_a_driver_nothing_is_lost_and_nothing_is_known(box: House) -> None:
+    assert read_by_nvml(box, "[nvml.lost(), nvml.cards(), nvml.driver()]") == [[], [], None]
 
 
 def samples(run: RunDir) -> list[Sample]:
