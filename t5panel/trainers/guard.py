@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
@@ -18,6 +18,7 @@ from t5panel.contract.layout import SUPERVISOR_VARIABLE, RunDir, write_atomic
 from t5panel.contract.process import start_time_of
 from t5panel.contract.records import RankId
 from t5panel.contract.spec import RunSpec
+from t5panel.trainers.witness import Witness
 
 DIED_WITH_SUPERVISOR = 137
 LOOK_SECONDS = 0.5
@@ -38,6 +39,8 @@ class Rank:
     rank: int
     local_rank: int
     world_size: int
+    witness: Witness = field(repr=False, compare=False)
+    """Tell it the step: it is in the file that a failing rank leaves."""
 
 
 def enter_rank() -> Rank:
@@ -47,6 +50,8 @@ def enter_rank() -> Rank:
     """
     run = RunDir(Path(sys.argv[1]))
     rank = int(os.environ.setdefault("RANK", "0"))
+    witness = Witness(run, rank)
+    witness.watch()
     local_rank = int(os.environ.setdefault("LOCAL_RANK", "0"))
     world_size = int(os.environ.setdefault("WORLD_SIZE", "1"))
     os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
@@ -59,7 +64,7 @@ def enter_rank() -> Rank:
     if world_size != spec.num_gpus:
         raise WorldSizeError(f"the launcher started a world of {world_size}, the run needs {spec.num_gpus}")
     _register(run, rank)
-    return Rank(run, spec, rank, local_rank, world_size)
+    return Rank(run, spec, rank, local_rank, world_size, witness)
 
 
 def read_spec(run: RunDir) -> RunSpec:

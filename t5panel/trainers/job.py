@@ -47,6 +47,7 @@ class Job:
         if self.checkpoint is not None:
             check_resumable(self.checkpoint, me.run, me.spec)
         self.first_step = step_of(self.checkpoint) if self.checkpoint else 0
+        self._at = self.first_step
         self.stopping = False
         self.reporter = Reporter(me, ranks, self.split)
         self.evaluator = Evaluator(me, self.split, ranks)
@@ -69,6 +70,8 @@ class Job:
 
         One exchange over the CPU group does both, so no rank ever waits for its GPU here.
         """
+        self._at += 1
+        self.me.witness.step = self._at
         begin = time.monotonic()
         micro = [next(batches) for _ in range(self.spec.train.gradient_accumulation_steps)]
         waited = time.monotonic() - begin

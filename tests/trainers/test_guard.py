@@ -8,23 +8,48 @@ import sys
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
+import torch
 
 from t5panel import session
+from t5panel.contract.layout import RunDir
+from t5panel.contract.records import Failure
 from t5panel.trainers import guard
-from tests.trainers.runs import finish, write_pairs
+from t5panel.trainers.witness import failure_of
+from tests.trainers.runs import finish
+
+
+def described_run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> RunDir:
+    """A run under torchrun that was not started, whose three ranks are light ones and whose data needs no preparing."""
+    settings = {"device": "cpu", "model.name_or_path": "builtin:tiny"}
+    with monkeypatch.context() as patch:
+        patch.setattr(session, "spawn_supervisor", lambda _run: None)
+        run = session.start(session.prospect(session.Wish("trainer", settings, folder)))
+    info = msgspec.json.decode(run.run_json.read_bytes())
+    argv = info["command"]["argv"]
+    module = argv.index("t5panel.trainers.trainer")
+    argv[module - 1 : module + 1] = [str(Path(__file__).with_name("light_rank.py"))]
+    info["prepare"]["argv"] = [sys.executable, "-c", ""]
+    run.run_json.write_bytes(msgspec.json.encode(info))
+    return run
+
+
+def failure(run: RunDir, rank: int) -> Failure:
+    return msgspec.json.decode(run.rank_failure(rank).read_bytes(), type=Failure)
+
+
+def enter_alone(run: RunDir, *, world: int) -> int:
+    """The exit code of a light rank 0 that no launcher started."""
+    env = {**os.environ, "RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": str(world)}
+    return subprocess.run([sys.executable, "-m", "tests.trainers.light_rank", str(run.path)], env=env).returncode  # noqa: PLW1510
 
 
 def test_ranks_of_the_wrong_world_end_at_once_and_the_run_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    data = write_pairs(tmp_path / "data.jsonl", [(f"prompt {n}", f"response {n}") for n in range(50)])
-    settings = {"device": "cpu", "data.train": str(data), "model.name_or_path": "builtin:tiny"}
-    with monkeypatch.context() as patch:
-        patch.setattr(session, "spawn_supervisor", lambda _run: None)
-        run = session.start(session.prospect(session.Wish("trainer", settings, tmp_path / "run")))
-    described = run.run_json.read_text()
-    run.run_json.write_text(described.replace("--nproc_per_node=3", "--nproc_per_node=2"))
+    run = described_run(tmp_path / "run", monkeypatch)
+    run.run_json.write_text(run.run_json.read_text().replace("--nproc_per_node=3", "--nproc_per_node=2"))
 
     session.spawn_supervisor(run)
     last = finish(run)
@@ -32,6 +57,57 @@ def test_ranks_of_the_wrong_world_end_at_once_and_the_run_fails(
     assert last.state.phase == "failed"
     assert "WorldSizeError: the launcher started a world of 2, the run needs 3" in last.state.message
     assert last.result is None
+    assert failure(run, 0).kind == "t5panel.trainers.guard.WorldSizeError"
+    assert failure(run, 1).message == "the launcher started a world of 2, the run needs 3"
+
+
+def test_an_exception_that_ends_a_rank_is_left_in_the_run_directory_and_in_its_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = described_run(tmp_path / "run", monkeypatch)
+    begin = time.time()
+
+    code = enter_alone(run, world=3)
+
+    found = failure(run, 0)
+    assert code == 1
+    assert (found.rank, found.kind, found.step) == (0, "ValueError", 7)
+    assert found.message == "rank 0 met a bad row: ?"
+    assert begin <= found.time <= time.time()
+    assert found.vram_allocated is None
+    assert 'raise ValueError(f"rank {me.rank} met' in found.traceback
+    assert "Traceback (most recent call last)" in run.rank_log(0).read_text()
+
+
+def test_where_no_file_can_be_written_the_traceback_still_reaches_the_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = described_run(tmp_path / "run", monkeypatch)
+    run.ranks.touch()
+
+    code = enter_alone(run, world=1)
+
+    assert code == 1
+    assert "WorldSizeError: the launcher started a world of 1" in run.rank_log(0).read_text()
+    assert "sys.excepthook" not in run.rank_log(0).read_text()
+
+
+def test_a_failure_holds_the_end_of_a_long_traceback_and_the_card_memory_of_torch() -> None:
+    def deep(n: int) -> None:
+        raise_at_the_bottom() if n == 0 else deep(n - 1)
+
+    def raise_at_the_bottom() -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB" + "." * 40_000)
+
+    with pytest.raises(torch.OutOfMemoryError) as caught:
+        deep(200)
+    found = failure_of(caught.value, rank=2, step=None)
+
+    assert found.kind == "torch.OutOfMemoryError"
+    assert found.message.startswith("CUDA out of memory. Tried to allocate 2.00 GiB.")
+    assert len(found.message) == 4000
+    assert len(found.traceback) == 20_000
+    assert found.vram_reserved == (0 if torch.cuda.is_initialized() else None)
 
 
 @pytest.mark.parametrize("has_pidfd", [True, False])
