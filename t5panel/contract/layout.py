@@ -158,6 +158,11 @@ def cards_home() -> Path:
     return runs_home().parent / "cards"
 
 
+def collective_checks() -> Path:
+    """`$XDG_STATE_HOME/t5panel/collective.json`: which ranks have reached each other since the machine was started."""
+    return runs_home().parent / "collective.json"
+
+
 def token_cache_home() -> Path:
     """`$XDG_CACHE_HOME/t5panel/tokens`: tokenised data shared by all runs."""
     from platformdirs import user_cache_path

@@ -102,17 +102,23 @@ def _attempt(plan: Plan, backend: str, limit: float) -> tuple[str, str, float | 
     pids: dict[int, int] = {}
     for rank in range(plan.ranks):
         pids[rank], pipes[rank] = _fork(plan, rank, backend, port, limit)
+    died: dict[int, int] = {}
     try:
         reports = _listen(pipes, deadline)
+        died = {rank: number for rank, pid in pids.items() if (number := _signal_that_ended(pid))}
     finally:
         _end(tuple(pids.values()))
         for pipe in pipes.values():
             os.close(pipe)
-    return verdict(reports, limit)
+    return verdict(reports, died, limit)
 
 
-def verdict(reports: Mapping[int, Sequence[Mapping[str, Any]]], limit: float) -> tuple[str, str, float | None]:
-    """What the ranks' reports amount to: the first failure, else who did not get through, else the slowest time."""
+def verdict(
+    reports: Mapping[int, Sequence[Mapping[str, Any]]], died: Mapping[int, int], limit: float
+) -> tuple[str, str, float | None]:
+    """What the ranks' reports amount to: a rank that died, else the first failure, else who is late, else the time."""
+    for rank, number in died.items():
+        return "collective.failed", f"rank {rank} died of {signal.Signals(number).name} in the check", None
     failures = {rank: lines[-1] for rank, lines in reports.items() if lines and "error" in lines[-1]}
     if failures:
         rank = min(failures, key=lambda rank: failures[rank]["time"])
@@ -236,8 +242,16 @@ def _listen(pipes: Mapping[int, int], deadline: float) -> dict[int, list[dict[st
             if b'"error"' in chunk:
                 deadline = min(deadline, time.monotonic() + GRACE_SECONDS)
             if not chunk:
-                del open_pipes[pipe]
+                rank = open_pipes.pop(pipe)
+                if b'"seconds"' not in heard[rank]:
+                    deadline = min(deadline, time.monotonic() + GRACE_SECONDS)
     return {rank: [json.loads(line) for line in text.splitlines()] for rank, text in heard.items()}
+
+
+def _signal_that_ended(pid: int) -> int:
+    """The signal of which a child has died already; 0 for none. It stays to be collected."""
+    ended = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    return ended.si_status if ended is not None and ended.si_code in (os.CLD_KILLED, os.CLD_DUMPED) else 0
 
 
 def _end(pids: Sequence[int]) -> None:
