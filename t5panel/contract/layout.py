@@ -96,6 +96,10 @@ class RunDir:
         """Output of one rank."""
         return self.logs / f"rank-{rank}.log"
 
+    def stacks(self, rank: int) -> Path:
+        """Where a rank stood when its run stalled."""
+        return self.logs / f"stacks-{rank}.txt"
+
     @property
     def ranks(self) -> Path:
         """Folder in which each rank leaves its pid."""

@@ -14,10 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from t5panel.contract.records import PORT
+from t5panel.monitor.proc import read_process
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _POLL_SECONDS = 0.05
+STUCK_SECONDS = 1.0
+"""After SIGKILL: what is still in state D then is not waited for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,23 +79,26 @@ def stop_all(
 ) -> Stopped:
     """End all processes that `find` gives: SIGTERM, wait `grace` seconds, then SIGKILL until none is left.
 
-    `collect` is called while waiting, to reap those that are our children. Waits at most `grace + limit` seconds; what
-    is left then (state D) is named in `survivors`.
+    `collect` is called while waiting, to reap those that are our children. Waits at most `grace + limit` seconds, and
+    less when all that is left is in state D, which no signal ends; what is left then is named in `survivors`.
     """
     begin = time.monotonic()
-    terminated = _signal_all(find(), signal.SIGTERM) if grace > 0 else 0
+    terminated = len(_signal_all(find(), signal.SIGTERM)) if grace > 0 else 0
     while find() and time.monotonic() - begin < grace:
         collect()
         time.sleep(_POLL_SECONDS)
-    killed = 0
-    while (left := find()) and time.monotonic() - begin < grace + limit:
+    signalled: set[int] = set()
+    killing = time.monotonic()
+    while (left := find()) and (waited := time.monotonic() - killing) < limit:
+        if waited > STUCK_SECONDS and all(map(_is_stuck, left)):
+            break
         # Frozen first, so that none forks while we walk.
         _signal_all(left, signal.SIGSTOP)
-        killed += _signal_all(find(), signal.SIGKILL)
+        signalled.update(_signal_all(find(), signal.SIGKILL))
         collect()
         time.sleep(_POLL_SECONDS / 5)
     collect()
-    return Stopped(terminated, killed, time.monotonic() - begin, find())
+    return Stopped(terminated, len(signalled), time.monotonic() - begin, find())
 
 
 def reap() -> dict[int, int]:
@@ -108,13 +114,19 @@ def reap() -> dict[int, int]:
         ended[pid] = os.waitstatus_to_exitcode(status)
 
 
-def _signal_all(pids: Sequence[int], number: signal.Signals) -> int:
-    sent = 0
+def _signal_all(pids: Sequence[int], number: signal.Signals) -> list[int]:
+    """Those that got the signal."""
+    sent = []
     for pid in pids:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, number)
-            sent += 1
+            sent.append(pid)
     return sent
+
+
+def _is_stuck(pid: int) -> bool:
+    process = read_process(pid)
+    return process is not None and process.state == "D"
 
 
 def _prctl(option: int, value: int) -> None:

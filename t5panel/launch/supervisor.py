@@ -1,4 +1,4 @@
-"""The detached process that owns one run: starts the launcher, samples the machine, keeps the state, ends everything.
+"""The detached process that owns one run: starts the launcher, watches, keeps the state, ends everything.
 
 Run as `python -P -m t5panel.launch.supervisor RUN_DIR`. One thread, no torch, under 20 MiB.
 """
@@ -14,34 +14,41 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from t5panel.contract.layout import SUPERVISOR_VARIABLE, RunDir, write_atomic
+from t5panel.contract.checkpoints import is_whole, newest_checkpoint, step_of
+from t5panel.contract.layout import SUPERVISOR_VARIABLE, RunDir, cards_home, write_atomic
 from t5panel.contract.records import (
     CommandInfo,
-    Event,
+    Diagnosis,
     Phase,
     ProcessId,
-    RankId,
-    RankSample,
+    Recovery,
     Request,
     Result,
-    Sample,
     State,
-    Status,
-    encode_line,
 )
+from t5panel.launch.cards import Cards
+from t5panel.launch.helpers import Helpers
+from t5panel.launch.journal import Journal
+from t5panel.launch.observer import Observer, log_sizes
 from t5panel.launch.processes import Stopped, at_free_port, become_subreaper, reap, spawn, stop_all
-from t5panel.monitor.hardware import Nvml, host_memory, process_memory, proportional_memory
+from t5panel.launch.recovery import MOST_RECOVERIES, changed, changes_text, smaller
+from t5panel.launch.stacks import dump_stacks
 from t5panel.monitor.last_words import how_it_ended, read_log, why
-from t5panel.monitor.proc import boot_id, descendants, is_alive, marked, read_process
+from t5panel.monitor.proc import boot_id, descendants, describe, marked, read_process
 from t5panel.monitor.runs import prepared_text, read_info, read_prepared, read_progress, read_result
-from t5panel.monitor.tail import Tail
+from t5panel.monitor.watchdogs import Alert
 
+if TYPE_CHECKING:
+    from t5panel.contract.window import Window
+
+CUDA_OUT_OF_MEMORY = "cuda-out-of-memory"
 TICK_SECONDS = 1.0
 STOP_SECONDS = 120.0
 """From a stop request, or the last sign of an evaluation or a checkpoint after it, to the forced end."""
@@ -50,12 +57,14 @@ LONGEST_STOP_SECONDS = 1800.0
 FAREWELL_SECONDS = 30.0
 """From rank 0's result to the forced end of a launcher that does not exit."""
 TERM_SECONDS = 5.0
-PSS_EVERY = 60
+RELEASE_SECONDS = 10.0
+"""After its last process a card's memory must be back where it was."""
+RELEASE_TOLERANCE = 64 * 2**20
 EXIT_STOPPED = 130
 EXIT_FAULTS = 4
 
-Stop = Literal["stopped", "killed", "overdue"]
-Ending = Literal["exited"] | Stop
+Asked = Literal["stop", "kill", "pause"]
+Ending = Literal["exited", "stopped", "killed", "overdue", "paused"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +74,7 @@ class Outcome:
     phase: Phase
     exit_code: int
     message: str
+    diagnosis: Diagnosis | None = None
 
 
 class Supervisor:
@@ -75,16 +85,20 @@ class Supervisor:
         self.info = read_info(run)
         self.signals = 0
         self._wakeup = wakeup
-        self._nvml = Nvml()
-        self._metrics = Tail(run.metrics, from_end=True)
-        self._ranks: tuple[RankId, ...] = ()
-        self._ticks = 0
+        self._helpers = Helpers()
+        self._journal = Journal(run, self.info.spec.get("on_event") or (), self._helpers)
+        self._observer = Observer(run, self.info)
+        self._cards = Cards(cards_home(), run, self.info.created, self.info.cards) if self.info.cards else None
+        self._patient = self.info.queue
+        """Whether it waits for cards that others use, instead of giving up."""
+        self._window = _window_of(self.info.spec.get("schedule"))
         self._launcher: ProcessId | None = None
         self._exit_codes: dict[int, int] = {}
         self._phase: Phase = "starting"
-        self._work: Phase = "starting"
-        """What the ranks said they do, also while they are asked to stop."""
         self._message = "starting"
+        self._until: float | None = None
+        self._asked_at: float | None = None
+        """When the present stop was first seen, by the monotonic clock."""
         self._next_tick = time.monotonic()
         self._own = _process_id(os.getpid())
 
@@ -92,21 +106,74 @@ class Supervisor:
         """Run the preparation and the launcher to their end and leave no process behind."""
         for folder in (self.run.logs, self.run.ranks, self.run.checkpoints, self.run.cache):
             folder.mkdir(exist_ok=True)
-        for stale in (self.run.result, self.run.progress, self.run.faults):
-            stale.unlink(missing_ok=True)
+        self._forget_last_start()
         self._set_phase("starting", "the supervisor started")
-        self._event("started", "the supervisor started")
-        self._sweep(grace=0.0)  # ranks that outlived an earlier supervisor would write to the same files
+        self._journal.event("started", "the supervisor started")
         try:
-            outcome = self._prepare() or self._train()
+            self._sweep(grace=0.0)  # ranks that outlived an earlier supervisor would write to the same files
+            outcome = self._await_window() or self._prepare()
+            while outcome is None:
+                outcome = self._await_window() or self._await_cards() or self._train()
         finally:
-            stopped = self._sweep(grace=TERM_SECONDS)
-        if stopped.survivors:
-            self._event("survivors", f"processes {stopped.survivors} cannot be killed; a reboot may be needed", "error")
-        self._event(outcome.phase, outcome.message, "error" if outcome.phase == "failed" else "info")
-        self._phase, self._message = outcome.phase, outcome.message
-        self._write_state(exit_code=outcome.exit_code, durable=True)
+            self._sweep(grace=TERM_SECONDS)
+            if self._cards is not None:
+                self._cards.leave_line()
+                self._cards.release()
+        self._end(outcome)
         return outcome
+
+    # --- before the ranks ---------------------------------------------------------------------------------------
+
+    def _await_window(self) -> Outcome | None:
+        """Wait until the daily window is open; an Outcome when the run was ended meanwhile."""
+        window = self._window
+        if window is None or window.is_open(time.time()):
+            return None
+        until = window.next_opening(time.time())
+        self._rest(f"paused until {window.clock(until)}", until)
+        while not window.is_open(time.time()):
+            if outcome := self._ended_at_rest():
+                return outcome
+        self._journal.event("continued", "the daily window is open")
+        return None
+
+    def _await_cards(self) -> Outcome | None:
+        """Hold the run's cards, waiting for them in line when it is patient; an Outcome when that failed."""
+        if self._cards is None:
+            return None
+        waited = False
+        while taken := self._cards.take_in_turn() if self._patient else self._cards.take():
+            if not self._patient:
+                return Outcome("failed", EXIT_FAULTS, f"{taken}; queue behind it with --queue")
+            if not waited:
+                self._journal.event("queued", str(taken))
+            self._rest(f"queued: {taken}", None, say=False)
+            waited = True
+            if outcome := self._ended_at_rest():
+                return outcome
+        if waited:
+            self._journal.event("continued", "its cards are free")
+        return None
+
+    def _rest(self, message: str, until: float | None, *, say: bool = True) -> None:
+        """Be paused from now on."""
+        self._until = until
+        if say:
+            self._journal.event("paused", message)
+        self._set_phase("paused", message)
+
+    def _ended_at_rest(self) -> Outcome | None:
+        """Sleep for one tick; an Outcome when the user has ended the run."""
+        self._sleep()
+        self._collect()
+        if time.monotonic() >= self._next_tick:
+            self._next_tick = time.monotonic() + TICK_SECONDS
+            self._helpers.end_overdue()
+            self._write_state()
+        asked = self._asked()
+        if asked in ("stop", "kill"):
+            return Outcome("stopped", EXIT_STOPPED, f"stopped while {self._message}")
+        return None
 
     def _prepare(self) -> Outcome | None:
         """Tokenise the data; None when the ranks may start."""
@@ -114,43 +181,140 @@ class Supervisor:
         process = self._spawn(self.info.prepare, self.run.prepare_log)
         if isinstance(process, Outcome):
             return process
-        ending = self._wait(process.pid, stop_seconds=0.0)
+        ending = self._wait(process.pid, stop_seconds=0.0, by_window=False)
         code = self._exit_codes[process.pid]
         if ending == "exited" and code == 0:
             asked = self._asked()
-            if asked is None:
+            if asked not in ("stop", "kill"):
                 self._note_prepared()
                 return None
             ending = "killed" if asked == "kill" else "stopped"
         if ending != "exited":
-            return _outcome_of_stop(ending, "before the training began")
+            how = "killed by the user" if ending == "killed" else "stopped"
+            return Outcome("stopped", EXIT_STOPPED, f"{how} before the training began")
         if self.run.faults.exists():
             return Outcome("failed", EXIT_FAULTS, "the data or the model cannot be used")
-        last = why((read_log(self.run.prepare_log),))
-        return Outcome("failed", 1, f"the preparation {how_it_ended(code)}: {last}")
+        found = self._diagnose(code, preparing=True)
+        return Outcome("failed", 1, f"the preparation failed: {found.sentence}", found)
 
     def _note_prepared(self) -> None:
         """Say what the preparation left out of the data."""
         prepared = read_prepared(self.run)
         if prepared is not None:
             left_out = prepared.dropped or prepared.truncated_sources or prepared.truncated_targets
-            self._event("prepared", prepared_text(prepared), "warning" if left_out else "info")
+            self._journal.event("prepared", prepared_text(prepared), "warning" if left_out else "info")
 
-    def _train(self) -> Outcome:
-        self.run.progress.unlink(missing_ok=True)
+    # --- the ranks ----------------------------------------------------------------------------------------------
+
+    def _train(self) -> Outcome | None:
+        """One start of the ranks, to the end of all of them; None when they shall start again."""
+        self._forget_last_start()
+        self._observer.begin(time.monotonic())
+        self._log_sizes = log_sizes(self.run.logs)
         self._set_phase("starting", "starting the ranks")
+        vram_before = self._observer.vram()
         process = self._spawn(self.info.command, self.run.launcher_log)
         if isinstance(process, Outcome):
             return process
         ending = self._wait(process.pid, stop_seconds=STOP_SECONDS)
         code = self._exit_codes[process.pid]
+        stopped = self._sweep(grace=TERM_SECONDS)
+        self._tell(self._observer.follow(time.monotonic()))  # the last words
+        gone = self._how_it_went(stopped, vram_before)
+        return self._verdict(ending, code, gone)
+
+    def _verdict(self, ending: Ending, code: int, gone: str) -> Outcome | None:
+        """What one start of the ranks came to; None when they shall start again."""
         result = read_result(self.run)
+        if result is not None and result.status == "finished":
+            note = "" if code == 0 else f" (the launcher {how_it_ended(code)})"
+            return Outcome("finished", 0, f"finished at step {result.step:,}{note}")
+        if ending in ("paused", "overdue") and self._take_request() == "pause":
+            self._note_pause(result, gone)
+            return None
         if result is not None:
-            return _outcome_of_result(result, code)
+            return Outcome("stopped", EXIT_STOPPED, f"{_stopped_text(self.run, result)}, {gone}")
         if ending in ("killed", "overdue"):
-            return _outcome_of_stop(ending, "without a checkpoint")
-        asked = "asked to stop, but " if ending == "stopped" else ""  # a full disk, for example
-        return Outcome("failed", 1, asked + self._failure_message(code))
+            words = "killed by the user" if ending == "killed" else "did not stop in time and was killed"
+            return Outcome("stopped", EXIT_STOPPED, f"{words} without a checkpoint, {gone}{_newest_text(self.run)}")
+        found = self._diagnose(code)
+        if ending == "exited" and self._recover(found):
+            return None
+        asked = "" if ending == "exited" else "asked to stop, but "  # a full disk, for example
+        return Outcome("failed", 1, asked + found.sentence, found)
+
+    def _note_pause(self, result: Result | None, gone: str) -> None:
+        """Note a pause; the next start of the ranks waits for the window."""
+        self._patient = True  # another run may have taken the cards by then
+        if self._cards is not None:
+            self._cards.release()
+        self._asked_at = None
+        how = _stopped_text(self.run, result) if result else "did not save in time and was killed"
+        self._journal.event("window", f"the daily window is closed: {how}, {gone}", "info" if result else "warning")
+
+    def _recover(self, found: Diagnosis) -> bool:
+        """Change what an out-of-memory on a card asks for; False when nothing can be or shall be changed."""
+        spec, done = self.info.spec, self.info.recoveries
+        if found.code != CUDA_OUT_OF_MEMORY or not spec.get("oom_recovery"):
+            return False
+        self._journal.event("out-of-memory", found.sentence, "error")
+        changes = smaller(spec, evaluating=self._observer.work == "evaluating")
+        if not changes or len(done) >= MOST_RECOVERIES:
+            why = f"{len(done)} recoveries did not help" if changes else "nothing smaller is left"
+            self._journal.event("recovery", f"not started again: {why}", "error")
+            return False
+        folder = newest_checkpoint(self.run)
+        step = step_of(folder) if folder else 0
+        recovery = Recovery(time.time(), step, found.sentence, changes)
+        info = msgspec.structs.replace(self.info, spec=changed(spec, changes), recoveries=(*done, recovery))
+        try:
+            write_atomic(self.run.run_json, msgspec.json.format(msgspec.json.encode(info), indent=1))
+        except OSError as error:
+            self._journal.event("recovery", f"not started again: run.json cannot be written: {error.strerror}", "error")
+            return False
+        text = f"started again from step {step:,} with {changes_text(spec, changes)}: the same rows per optimizer step"
+        self._journal.event("recovered", text, "warning")
+        self.info = info
+        return True
+
+    def _diagnose(self, code: int, *, preparing: bool = False) -> Diagnosis:
+        """Why the ranks, or the preparation, ended without a result."""
+        logs = [self.run.prepare_log] if preparing else sorted(self.run.logs.glob("rank-*.log"))
+        last = why([read_log(path) for path in logs], None if preparing else read_log(self.run.launcher_log))
+        oom = any("OutOfMemory" in path.read_text() for path in self.run.ranks.glob("failure-*"))
+        what = "the preparation" if preparing else "the launcher"
+        code_ = CUDA_OUT_OF_MEMORY if oom else "unknown"
+        return Diagnosis(code_, f"the ranks ended without a result ({what} {how_it_ended(code)}): {last}")
+
+    def _how_it_went(self, stopped: Stopped, vram_before: dict[int, int]) -> str:
+        """`3 ranks gone in 4.1 s, VRAM released`: what is proven after the ranks' end."""
+        seconds = time.monotonic() - (self._asked_at or time.monotonic() - stopped.seconds)
+        ranks = len(self._observer.ranks)
+        words = [f"{ranks} rank{'s' if ranks != 1 else ''} gone in {seconds:.1f} s"]
+        if stopped.survivors:
+            names = ", ".join(map(describe, stopped.survivors))
+            words = [f"{names} cannot be killed; a reboot may be needed"]
+            self._journal.event("survivors", words[0], "error")
+        if vram_before:
+            words.append(self._release_of(vram_before))
+        return ", ".join(words)
+
+    def _release_of(self, before: dict[int, int]) -> str:
+        """Wait for the cards' memory to be what it was before the ranks; what came of it."""
+        deadline = time.monotonic() + RELEASE_SECONDS
+        while held := {
+            card: used - before[card]
+            for card, used in self._observer.vram().items()
+            if used - before.get(card, used) > RELEASE_TOLERANCE
+        }:
+            if time.monotonic() > deadline:
+                words = ", ".join(f"card {card} {size / 2**20:,.0f} MiB" for card, size in held.items())
+                self._journal.event("vram-held", f"more in use than before the run: {words}", "warning")
+                return f"VRAM not released: {words} more in use than before"
+            time.sleep(0.1)
+        return "VRAM released"
+
+    # --- processes ----------------------------------------------------------------------------------------------
 
     def _spawn(self, command: CommandInfo, log: Path) -> subprocess.Popen[bytes] | Outcome:
         """A started process, or how the run failed because it cannot be started. Hold it: dropped, it reaps itself."""
@@ -161,36 +325,71 @@ class Supervisor:
             return Outcome("failed", 1, f"cannot start {argv[0]}: {error.strerror}")
         self._launcher = _process_id(process.pid)
         self._write_state()
-        self._event("spawned", f"pid {process.pid}: {' '.join(argv)}")
+        self._journal.event("spawned", f"pid {process.pid}: {' '.join(argv)}")
         return process
 
-    def _wait(self, pid: int, *, stop_seconds: float) -> Ending:
+    def _wait(self, pid: int, *, stop_seconds: float, by_window: bool = True) -> Ending:
         """Tick until a child ends, or end everything when asked to and it takes longer than `stop_seconds`."""
         deadline = latest = math.inf
         ending: Ending = "exited"
         while not self._has_ended(pid):
             self._sleep()
             self._tick_when_due()
+            if by_window:
+                self._ask_to_pause()
             now = time.monotonic()
-            match self._asked():
-                case "kill" if ending != "killed":
-                    ending = "killed"
-                    self._set_phase("stopping", "killing all processes of the run")
-                    self._sweep(grace=0.0)
-                case "stop" if ending == "exited":
-                    ending, latest = "stopped", now + LONGEST_STOP_SECONDS
-                    deadline = min(deadline, now + stop_seconds)
-                    self._set_phase("stopping", "asked to stop: the ranks agree on a step and save")
+            asked = self._asked()
+            if asked is not None and self._asked_at is None:
+                self._asked_at = now
+            if asked == "kill" and ending != "killed":
+                ending = "killed"
+                self._set_phase("stopping", "killing all processes of the run")
+                self._sweep(grace=0.0)
+            elif asked is not None and ending == "exited":
+                ending, latest = "paused" if asked == "pause" else "stopped", now + LONGEST_STOP_SECONDS
+                deadline = min(deadline, now + stop_seconds)
+                self._set_phase("stopping", "asked to stop: the ranks agree on a step and save")
+            elif asked == "stop" and ending == "paused":
+                ending = "stopped"
             done = self.run.result.exists()
             if done:
                 deadline = min(deadline, now + FAREWELL_SECONDS)
-            elif ending == "stopped" and self._work in ("evaluating", "saving"):
+            elif ending in ("stopped", "paused") and self._observer.work in ("evaluating", "saving"):
                 deadline = min(now + stop_seconds, latest)
             if time.monotonic() >= deadline:
                 ending = "overdue" if stop_seconds and not done else ending
                 self._sweep(grace=TERM_SECONDS)
                 deadline = math.inf
         return ending
+
+    def _ask_to_pause(self) -> None:
+        """Ask the ranks to save and leave when the daily window has closed."""
+        if self._window is None or self._window.is_open(time.time()) or self.run.request.exists():
+            return
+        with contextlib.suppress(OSError):  # the next tick tries again
+            write_atomic(self.run.request, msgspec.json.encode(Request("pause", time.time())))
+
+    def _asked(self) -> Asked | None:
+        """What the user wants, by signal or by request.json; a run whose folder was removed shall end too."""
+        if self.signals > 1 or not self.run.run_json.exists():
+            return "kill"
+        asked = _read_request(self.run.request)
+        if self.signals and asked in (None, "pause"):
+            asked = "stop"
+            with contextlib.suppress(OSError):
+                write_atomic(self.run.request, msgspec.json.encode(Request("stop", time.time())))
+        return asked
+
+    def _take_request(self) -> Asked | None:
+        """The request, which counts no more: in one move, so that none is lost that a front writes just now."""
+        taken = self.run.request.with_suffix(".taken")
+        try:
+            self.run.request.rename(taken)
+        except OSError:
+            return "stop" if self.signals else None
+        asked = _read_request(taken)
+        taken.unlink(missing_ok=True)
+        return "stop" if self.signals else asked
 
     def _has_ended(self, pid: int) -> bool:
         self._collect()
@@ -200,36 +399,28 @@ class Supervisor:
         """Reap ended children, the launcher among them, whoever ended them."""
         for pid, code in reap().items():
             self._exit_codes[pid] = code
+            self._helpers.ended(pid)
             if self._launcher is not None and pid == self._launcher.pid:
-                self._event("exited", f"pid {pid} {how_it_ended(code)}")
+                self._journal.event("exited", f"pid {pid} {how_it_ended(code)}")
 
     def _sweep(self, *, grace: float) -> Stopped:
-        """End every process of this run, found as our descendant or by the run's mark."""
+        """End every process of this run, found as our descendant or by the run's mark; helpers are none of it."""
         own = os.getpid()
 
         def find() -> tuple[int, ...]:
-            return tuple({*descendants(own), *marked(self.run)} - {own})
+            spared = {own, *self._helpers.pids}
+            for pid in self._helpers.pids:
+                spared |= set(descendants(pid))
+            return tuple({*descendants(own), *marked(self.run)} - spared)
 
         left = find()
         stopped = stop_all(find, self._collect, grace=grace if left else 0.0)
         if left:
-            self._event("swept", f"{len(left)} processes ended in {stopped.seconds:.1f} s ({stopped.killed} killed)")
+            words = f"{len(left)} processes ended in {stopped.seconds:.1f} s ({stopped.killed} killed)"
+            self._journal.event("swept", words)
         return stopped
 
-    def _asked(self) -> Literal["stop", "kill"] | None:
-        """What the user wants, by signal or by request.json; a run whose folder was removed shall end too."""
-        if self.signals > 1 or not self.run.run_json.exists():
-            return "kill"
-        if self.signals == 1 and not self.run.request.exists():
-            with contextlib.suppress(OSError):
-                write_atomic(self.run.request, msgspec.json.encode(Request("stop", time.time())))
-        try:
-            action = msgspec.json.decode(self.run.request.read_bytes(), type=Request).action
-            return "kill" if action == "kill" else "stop"
-        except OSError:
-            return "stop" if self.signals else None
-        except msgspec.DecodeError:
-            return "stop"  # as the ranks take any request
+    # --- the clock ----------------------------------------------------------------------------------------------
 
     def _sleep(self) -> None:
         """Until the next tick, or a signal."""
@@ -238,56 +429,66 @@ class Supervisor:
             os.read(self._wakeup, 4096)
 
     def _tick_when_due(self) -> None:
-        if time.monotonic() < self._next_tick:
+        now = time.monotonic()
+        if now < self._next_tick:
             return
-        self._next_tick = max(self._next_tick + TICK_SECONDS, time.monotonic())
-        self._ticks += 1
-        self._follow_ranks()
-        self._append(self.run.samples, encode_line(self._sample()))
+        self._next_tick = max(self._next_tick + TICK_SECONDS, now)
+        alerts = self._observer.follow(now)
+        sample, more = self._observer.sample(now)
+        self._journal.append(self.run.samples, sample)
+        self._tell([*alerts, *more])
+        self._helpers.end_overdue()
+        self._follow_work()
         self._write_state()
 
-    def _follow_ranks(self) -> None:
-        paths = list(self.run.ranks.glob("[0-9]*"))
-        if len(self._ranks) < len(paths):
-            decoded = (msgspec.json.decode(path.read_bytes(), type=RankId) for path in paths)
-            self._ranks = tuple(sorted(decoded, key=lambda rank: rank.rank))
-        for line in self._metrics.lines():
-            if line.startswith(b'{"kind":"status"'):
-                with contextlib.suppress(msgspec.DecodeError):  # a line that a dying writer left torn
-                    self._take_status(msgspec.json.decode(line, type=Status))
+    def _tell(self, alerts: Sequence[Alert]) -> None:
+        for alert in alerts:
+            self._journal.event(alert.name, alert.message, alert.severity)
+            if alert.name == "stall" and alert.severity == "error":
+                dump_stacks(self.run, self._observer.ranks, self._helpers)
 
-    def _take_status(self, status: Status) -> None:
-        self._work = status.phase
-        message = f"{status.phase} at step {status.step:,}"
+    def _follow_work(self) -> None:
+        """Say what the ranks do."""
+        work = self._observer.work
+        if work == "starting":
+            return
+        message = f"{work} at step {self._observer.step:,}"
         if self._phase == "stopping":
-            self._set_phase("stopping", f"asked to stop: {message}")
+            self._message = f"asked to stop: {message}"
         else:
-            self._set_phase(status.phase, message)
+            self._phase, self._message = work, message
 
-    def _sample(self) -> Sample:
-        used, limit = host_memory()
-        ranks = [sample for rank in self._ranks if (sample := self._rank_sample(rank)) is not None]
-        return Sample(time.time(), self._nvml.cards(self.info.cards), tuple(ranks), used, limit)
+    # --- what is written ----------------------------------------------------------------------------------------
 
-    def _rank_sample(self, rank: RankId) -> RankSample | None:
-        memory = process_memory(rank.pid) if is_alive(rank.pid, rank.start_time) else None
-        if memory is None:
-            return None
-        # One rank per tick and seldom: reading PSS holds the rank's memory map.
-        turn = self._ticks % PSS_EVERY == PSS_EVERY // 2 + rank.rank
-        return RankSample(rank.rank, rank.pid, memory[0], proportional_memory(rank.pid) if turn else None, memory[1])
-
-    def _failure_message(self, code: int) -> str:
-        # All rank logs, not those of registered ranks: a rank may fail on its first line.
-        ranks = [read_log(path) for path in sorted(self.run.logs.glob("rank-*.log"))]
-        last = why(ranks, read_log(self.run.launcher_log))
-        return f"the ranks ended without a result (the launcher {how_it_ended(code)}): {last}"
+    def _forget_last_start(self) -> None:
+        """Remove what an earlier start of the ranks left, so that nothing of it is taken for this one's."""
+        stale = [self.run.result, self.run.progress, self.run.faults, *self.run.ranks.iterdir()]
+        for path in stale:
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
 
     def _set_phase(self, phase: Phase, message: str) -> None:
         self._phase, self._message = phase, message
+        if phase != "paused":
+            self._until = None
         self._write_state()
 
-    def _write_state(self, *, exit_code: int | None = None, durable: bool = False) -> None:
+    def _end(self, outcome: Outcome) -> None:
+        """Say how the run ended, and let the last hooks end."""
+        self._journal.event(outcome.phase, outcome.message, "error" if outcome.phase == "failed" else "info")
+        self._phase, self._message, self._until = outcome.phase, outcome.message, None
+        self._write_state(exit_code=outcome.exit_code, diagnosis=outcome.diagnosis, durable=True)
+
+    def end_helpers(self) -> None:
+        """Wait for the last hooks, at most their time."""
+        while self._helpers.pids:
+            self._collect()
+            self._helpers.end_overdue()
+            time.sleep(0.05)
+
+    def _write_state(
+        self, *, exit_code: int | None = None, diagnosis: Diagnosis | None = None, durable: bool = False
+    ) -> None:
         state = State(
             phase=self._phase,
             run_id=self.info.run_id,
@@ -295,21 +496,14 @@ class Supervisor:
             heartbeat=time.time(),
             supervisor=self._own,
             launcher=self._launcher,
-            ranks=self._ranks,
+            ranks=self._observer.ranks,
             progress=read_progress(self.run),
             exit_code=exit_code,
             message=self._message,
+            until=self._until,
+            diagnosis=diagnosis,
         )
-        with contextlib.suppress(OSError):  # a full disk must not end a training
-            write_atomic(self.run.state, msgspec.json.encode(state), durable=durable)
-
-    def _event(self, name: str, message: str, severity: Literal["info", "warning", "error"] = "info") -> None:
-        self._append(self.run.events, encode_line(Event(time.time(), name, message, severity)))
-
-    @staticmethod
-    def _append(path: Path, line: bytes) -> None:
-        with contextlib.suppress(OSError), path.open("ab", buffering=0) as file:  # as in _write_state
-            file.write(line)
+        self._journal.state(state, durable=durable)
 
 
 def _process_id(pid: int) -> ProcessId:
@@ -318,20 +512,32 @@ def _process_id(pid: int) -> ProcessId:
     return ProcessId(pid, found.start_time if found else 0)
 
 
-def _outcome_of_stop(ending: Stop, how: str) -> Outcome:
-    words = {
-        "stopped": "stopped",
-        "killed": "killed by the user",
-        "overdue": "did not stop in time and was killed",
-    }
-    return Outcome("stopped", EXIT_STOPPED, f"{words[ending]} {how}")
+def _read_request(path: Path) -> Asked | None:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Request).action
+    except OSError:
+        return None
+    except msgspec.DecodeError:
+        return "stop"  # as the ranks take any request
 
 
-def _outcome_of_result(result: Result, code: int) -> Outcome:
-    if result.status == "finished":
-        note = "" if code == 0 else f" (the launcher {how_it_ended(code)})"
-        return Outcome("finished", 0, f"finished at step {result.step:,}{note}")
-    return Outcome("stopped", EXIT_STOPPED, f"stopped at step {result.step:,}, checkpoint {result.checkpoint}")
+def _window_of(text: str | None) -> Window | None:
+    if text is None:
+        return None
+    from t5panel.contract.window import parse_window
+
+    return parse_window(text)
+
+
+def _stopped_text(run: RunDir, result: Result) -> str:
+    """`stopped at step 1,240, checkpoint complete`, which is looked up and not believed."""
+    whole = result.checkpoint is not None and is_whole(run.path / result.checkpoint)
+    return f"stopped at step {result.step:,}, checkpoint {'complete' if whole else 'missing'}"
+
+
+def _newest_text(run: RunDir) -> str:
+    folder = newest_checkpoint(run)
+    return f"; the newest checkpoint is of step {step_of(folder):,}" if folder else "; there is no checkpoint"
 
 
 def main(path: str) -> int:
@@ -361,7 +567,10 @@ def main(path: str) -> int:
         signal.signal(number, lambda _number, _frame: None)
     for number in (signal.SIGHUP, signal.SIGPIPE):
         signal.signal(number, signal.SIG_IGN)
-    return supervisor.supervise().exit_code
+    outcome = supervisor.supervise()
+    os.close(lock)  # a resume need not wait for the last hooks
+    supervisor.end_helpers()
+    return outcome.exit_code
 
 
 if __name__ == "__main__":

@@ -33,6 +33,17 @@ def read_process(pid: int) -> Process | None:
     return Process(pid, int(fields[START_TIME]), fields[STATE])
 
 
+def describe(pid: int) -> str:
+    """`pid 123 (python, uninterruptible)`, for a process that will not go."""
+    process = read_process(pid)
+    try:
+        name = Path(f"/proc/{pid}/comm").read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        name = "gone"
+    stuck = ", uninterruptible: it waits for a disk or a driver" if process and process.state == "D" else ""
+    return f"pid {pid} ({name}{stuck})"
+
+
 def is_alive(pid: int, start_time: int) -> bool:
     """True when exactly this process still runs."""
     process = read_process(pid)

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import msgspec
 
+from t5panel.contract.checkpoints import MARKER, PREFIX
 from t5panel.contract.layout import RunDir, write_atomic
-from t5panel.contract.records import Result, Status, encode_line
+from t5panel.contract.process import start_time_of
+from t5panel.contract.records import RankId, Result, Status, encode_line
 
 PATIENCE_SECONDS = 120.0
 """A rank forgotten by a broken test ends by itself."""
@@ -61,12 +63,28 @@ def write_result(run: RunDir, status: str) -> None:
         "samples_per_second": 3.0,
         "peak_rss_per_rank": (1, 2),
         "peak_vram_per_card": (),
-        "checkpoint": "checkpoints/step-7",
+        "checkpoint": "checkpoints/checkpoint-7",
     }
+    write_checkpoint(run, 7)
     write_atomic(run.result, msgspec.json.encode(msgspec.convert(result, Result)))
 
 
+def write_checkpoint(run: RunDir, step: int) -> None:
+    """A complete checkpoint, as small as can be."""
+    folder = run.checkpoints / f"{PREFIX}{step}"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "model.safetensors").write_bytes(b"weights")
+    (folder / MARKER).write_text('{"files": {"model.safetensors": 7}}')
+
+
+def register(run: RunDir) -> None:
+    """Say who this rank is, as the guard of a real one does."""
+    pid, rank = os.getpid(), int(os.environ["RANK"])
+    write_atomic(run.ranks / str(rank), msgspec.json.encode(RankId(rank, pid, start_time_of(pid) or 0)), durable=False)
+
+
 def _say_alive(run: RunDir) -> None:
+    register(run)
     (run.logs / f"alive-{os.environ['RANK']}").touch()
 
 
