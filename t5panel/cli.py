@@ -91,6 +91,7 @@ def ends_with_exit_code(command: Handler) -> Handler:
 @click.option("--dry-run", is_flag=True, help="Print what would run and leave.")
 @click.option("--yes", is_flag=True, help="Start without asking.")
 @click.option("--force", is_flag=True, help="Start although the memory plan says no.")
+@click.option("--queue", is_flag=True, help="Wait until the cards are free, in turn.")
 @click.version_option(__version__, message="t5panel %(version)s")
 @click.pass_context
 @ends_with_exit_code
@@ -102,6 +103,7 @@ def main(
     dry_run: bool,
     yes: bool,
     force: bool,
+    queue: bool,
     as_json: bool,
     **options: Any,  # noqa: ANN401
 ) -> None:
@@ -118,7 +120,7 @@ def main(
     if dry_run:
         _print_plan(prospect, as_json=as_json)
         sys.exit(_plan_exit_code(prospect))
-    _start(prospect, detach=detach, yes=yes, force=force, as_json=as_json)
+    _start(prospect, detach=detach, yes=yes, force=force, queue=queue, as_json=as_json)
 
 
 @main.command()
@@ -259,14 +261,15 @@ def stop(*, run: str, now: bool, as_json: bool) -> None:
 @main.command()
 @click.argument("run")
 @click.option("--detach", is_flag=True, help="Start, print the id and leave.")
+@click.option("--queue", is_flag=True, help="Wait until its cards are free, in turn.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @ends_with_exit_code
-def resume(*, run: str, detach: bool, as_json: bool) -> None:
+def resume(*, run: str, detach: bool, queue: bool, as_json: bool) -> None:
     """Continue a stopped or failed run from its newest complete checkpoint."""
     from t5panel import session
 
     found = session.find_run(run)
-    session.resume(found)
+    session.resume(found, queue=queue)
     _watch_or_leave(found, detach=detach, as_json=as_json)
 
 
@@ -364,7 +367,7 @@ def _plan_exit_code(prospect: Prospect) -> ExitCode:
     return ExitCode.DOES_NOT_FIT if errors else ExitCode.DONE
 
 
-def _start(prospect: Prospect, *, detach: bool, yes: bool, force: bool, as_json: bool) -> NoReturn:
+def _start(prospect: Prospect, *, detach: bool, yes: bool, force: bool, queue: bool, as_json: bool) -> NoReturn:
     from t5panel import session
     from t5panel.plan.planning import batch_formula
     from t5panel.render import precision, rehearsal_notice
@@ -376,7 +379,7 @@ def _start(prospect: Prospect, *, detach: bool, yes: bool, force: bool, as_json:
     note(f"{plan.preset}: {what}, batch {batch_formula(plan.spec)}, {precision(plan)}")
     if plan.verdict == "tight" and not yes and sys.stdin.isatty():
         click.confirm("the memory plan says tight; start all the same?", abort=True, err=True)
-    run = session.start(prospect, force=force)
+    run = session.start(prospect, force=force, queue=queue)
     note(f"run {run.run_id}")
     _watch_or_leave(run, detach=detach, as_json=as_json)
 

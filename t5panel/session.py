@@ -38,6 +38,8 @@ from t5panel.wish import Wish as Wish  # noqa: PLC0414 - both fronts know it by 
 
 SUPERVISOR_START_SECONDS = 20.0
 MEMORY_CODES = ("memory.vram", "memory.ram")
+BUSY_CODES = ("gpu.busy", "gpu.in-use")
+"""What a queued run waits out."""
 
 
 @dataclass(frozen=True)
@@ -80,20 +82,20 @@ def _surroundings(spec: RunSpec, here: Machine, run: RunDir, shape: Shape | None
     )
 
 
-def start(prospect: Prospect, *, force: bool = False) -> RunDir:
-    """Write the run directory in one move and start its supervisor.
+def start(prospect: Prospect, *, force: bool = False, queue: bool = False) -> RunDir:
+    """Write the run directory in one move and start its supervisor, which waits for its cards when it is to `queue`.
 
     Raises: PreflightError or DoesNotFitError with every finding that blocks it; nothing is written then.
     """
-    _refuse(prospect.plan.errors, force=force)
+    _refuse(prospect.plan.errors, force=force, queue=queue)
     _write_run(prospect)
     _link_run(prospect.run)
-    spawn_supervisor(prospect.run)
+    spawn_supervisor(prospect.run, queue=queue)
     return prospect.run
 
 
-def resume(run: RunDir) -> None:
-    """Continue an ended run from its newest complete checkpoint, in the same directory.
+def resume(run: RunDir, *, queue: bool = False) -> None:
+    """Continue an ended run from its newest complete checkpoint, in the same directory; `queue` as in `start`.
 
     Raises: UsageError when it still runs or has finished, PreflightError when another run uses its cards.
     """
@@ -103,11 +105,9 @@ def resume(run: RunDir) -> None:
         raise UsageError.of(run.run_id, "is still running", f"t5panel attach {run.run_id}")
     if state.phase == "finished":
         raise UsageError.of(run.run_id, "has finished; there is nothing to resume")
-    _refuse(card_findings(info.cards, runs_home(), {}), force=False)
+    _refuse(card_findings(info.cards, runs_home(), {}), force=False, queue=queue)
     run.request.unlink(missing_ok=True)
-    for path in run.ranks.glob("[0-9]*"):
-        path.unlink()
-    spawn_supervisor(run)
+    spawn_supervisor(run, queue=queue)
 
 
 def request_stop(run: RunDir, *, now: bool) -> bool:
@@ -145,7 +145,7 @@ def find_run(name: str) -> RunDir:
     raise UsageError.of(name, "matches several runs" if matching else "no such run", f"runs: {known}")
 
 
-def spawn_supervisor(run: RunDir) -> None:
+def spawn_supervisor(run: RunDir, *, queue: bool = False) -> None:
     """Start the detached supervisor of a run and wait until it holds the run.
 
     Raises: PreflightError when it does not come up.
@@ -155,7 +155,7 @@ def spawn_supervisor(run: RunDir) -> None:
         # It forks itself away and returns: it is never our child, so nobody has to wait for it.
         process = subprocess.run(
             # -P: the run directory is no place to import from.
-            [sys.executable, "-P", "-m", "t5panel.launch.supervisor", str(run.path)],
+            [sys.executable, "-P", "-m", "t5panel.launch.supervisor", str(run.path), *(["--queue"] if queue else [])],
             start_new_session=True,
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -230,8 +230,9 @@ def _fresh_run_dir(name: str) -> Path:
     return next(path for n in range(1000) if not os.path.lexists(path := home / (stamp if n == 0 else f"{stamp}-{n}")))
 
 
-def _refuse(errors: tuple[Finding, ...], *, force: bool) -> None:
-    blocking = [finding for finding in errors if not (force and finding.code in MEMORY_CODES)]
+def _refuse(errors: tuple[Finding, ...], *, force: bool, queue: bool) -> None:
+    excused = (MEMORY_CODES if force else ()) + (BUSY_CODES if queue else ())
+    blocking = [finding for finding in errors if finding.code not in excused]
     if not blocking:
         return
     kind: type[T5PanelError] = PreflightError
@@ -290,6 +291,7 @@ def _run_info(prospect: Prospect) -> RunInfo:
         versions={"t5panel": __version__, **prospect.versions},
         plan={"verdict": plan.verdict, "effective_batch": plan.spec.effective_batch, "world_size": plan.spec.num_gpus},
         rehearsal=plan.rehearsal,
+        forced=any(finding.code in MEMORY_CODES for finding in plan.errors),
     )
 
 

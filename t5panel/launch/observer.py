@@ -12,11 +12,13 @@ import msgspec
 from t5panel.contract.layout import RunDir
 from t5panel.contract.records import Checkpoint, Metric, Phase, RankId, RankSample, RunInfo, Sample, Start, Status, Step
 from t5panel.monitor.hardware import Nvml, host_memory, process_memory, proportional_memory
-from t5panel.monitor.proc import is_alive
+from t5panel.monitor.proc import describe, is_alive
 from t5panel.monitor.tail import Tail
 from t5panel.monitor.watchdogs import Alert, Surroundings, Watchdogs
 
 PSS_EVERY = 60
+STRANGER_BYTES = 256 * 2**20
+"""Of a card in use by a process of others; a desktop takes less."""
 _WATCHED = (b'{"kind":"status"', b'{"kind":"step"', b'{"kind":"start"', b'{"kind":"checkpoint"')
 
 
@@ -70,6 +72,15 @@ class Observer:
     def vram(self) -> dict[int, int]:
         """Bytes in use on each of the run's cards."""
         return {card.index: card.used for card in self._nvml.cards(self._cards)} if self._cards else {}
+
+    def stranger(self) -> str:
+        """A process that holds memory of one of the run's cards while no rank of it lives; empty without one."""
+        for card in self._cards:
+            for process in self._nvml.processes(card):
+                if process.used is None or process.used > STRANGER_BYTES:
+                    held = f" and holds {process.used / 2**20:,.0f} MiB" if process.used else ""
+                    return f"{describe(process.pid)} runs on card {card}{held}"
+        return ""
 
     def _follow_ranks(self) -> None:
         paths = list(self._run.ranks.glob("[0-9]*"))

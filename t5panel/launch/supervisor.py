@@ -80,7 +80,7 @@ class Outcome:
 class Supervisor:
     """One run's owner, from its start to the proof that nothing of it is left."""
 
-    def __init__(self, run: RunDir, wakeup: int) -> None:
+    def __init__(self, run: RunDir, wakeup: int, *, patient: bool = False) -> None:
         self.run = run
         self.info = read_info(run)
         self.signals = 0
@@ -89,7 +89,7 @@ class Supervisor:
         self._journal = Journal(run, self.info.spec.get("on_event") or (), self._helpers)
         self._observer = Observer(run, self.info)
         self._cards = Cards(cards_home(), run, self.info.created, self.info.cards) if self.info.cards else None
-        self._patient = self.info.queue
+        self._patient = patient
         """Whether it waits for cards that others use, instead of giving up."""
         self._window = _window_of(self.info.spec.get("schedule"))
         self._launcher: ProcessId | None = None
@@ -141,25 +141,32 @@ class Supervisor:
         """Hold the run's cards, waiting for them in line when it is patient; an Outcome when that failed."""
         if self._cards is None:
             return None
-        waited = False
-        while taken := self._cards.take_in_turn() if self._patient else self._cards.take():
+        waited = ""
+        while reason := self._why_not_yet():
             if not self._patient:
-                return Outcome("failed", EXIT_FAULTS, f"{taken}; queue behind it with --queue")
-            if not waited:
-                self._journal.event("queued", str(taken))
-            self._rest(f"queued: {taken}", None, say=False)
-            waited = True
+                return Outcome("failed", EXIT_FAULTS, f"{reason}; --queue waits for it")
+            if reason != waited:
+                self._rest(f"queued: {reason}", None)
+                waited = reason
             if outcome := self._ended_at_rest():
                 return outcome
         if waited:
             self._journal.event("continued", "its cards are free")
         return None
 
-    def _rest(self, message: str, until: float | None, *, say: bool = True) -> None:
+    def _why_not_yet(self) -> str:
+        """Who has one of the cards; empty when they are ours and free. Only the patient ask for strangers."""
+        if self._cards is None:
+            return ""
+        taken = self._cards.take_in_turn() if self._patient else self._cards.take()
+        if taken is not None:
+            return str(taken)
+        return self._observer.stranger() if self._patient else ""
+
+    def _rest(self, message: str, until: float | None) -> None:
         """Be paused from now on."""
         self._until = until
-        if say:
-            self._journal.event("paused", message)
+        self._journal.event("paused", message)
         self._set_phase("paused", message)
 
     def _ended_at_rest(self) -> Outcome | None:
@@ -540,8 +547,11 @@ def _newest_text(run: RunDir) -> str:
     return f"; the newest checkpoint is of step {step_of(folder):,}" if folder else "; there is no checkpoint"
 
 
-def main(path: str) -> int:
-    """Supervise the run in a directory, as a process of our own; 1 when another supervisor already does."""
+def main(path: str, *options: str) -> int:
+    """Supervise the run in a directory, as a process of our own; 1 when another supervisor already does.
+
+    `--queue`: wait for cards that others use.
+    """
     run = RunDir(Path(path))
     lock = os.open(run.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
@@ -556,7 +566,7 @@ def main(path: str) -> int:
     become_subreaper()
     read_end, write_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
-    supervisor = Supervisor(run, read_end)
+    supervisor = Supervisor(run, read_end, patient="--queue" in options)
 
     def count(_number: int, _frame: object) -> None:
         supervisor.signals += 1
@@ -574,4 +584,4 @@ def main(path: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    sys.exit(main(*sys.argv[1:]))

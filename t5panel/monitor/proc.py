@@ -34,14 +34,14 @@ def read_process(pid: int) -> Process | None:
 
 
 def describe(pid: int) -> str:
-    """`pid 123 (python, uninterruptible)`, for a process that will not go."""
+    """`pid 123 (python)`, and whether it is stuck; only its number when it is not to be seen from here."""
     process = read_process(pid)
-    try:
-        name = Path(f"/proc/{pid}/comm").read_text(encoding="utf-8", errors="replace").strip()
-    except OSError:
-        name = "gone"
-    stuck = ", uninterruptible: it waits for a disk or a driver" if process and process.state == "D" else ""
-    return f"pid {pid} ({name}{stuck})"
+    words = []
+    with contextlib.suppress(OSError):
+        words.append(Path(f"/proc/{pid}/comm").read_text(encoding="utf-8", errors="replace").strip())
+    if process and process.state == "D":
+        words.append("uninterruptible: it waits for a disk or a driver")
+    return f"pid {pid} ({', '.join(words)})" if words else f"pid {pid}"
 
 
 def is_alive(pid: int, start_time: int) -> bool:
