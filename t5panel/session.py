@@ -30,9 +30,11 @@ from t5panel.monitor.runs import read_info, read_state
 from t5panel.plan.machine import Machine
 from t5panel.plan.planning import Finding, Plan, make_plan, resolve_device, used_cards, wants_rehearsal
 from t5panel.preflight.cards import card_findings
+from t5panel.preflight.collective import collective_findings
 from t5panel.preflight.inspection import inspect
 from t5panel.preflight.machine import read_machine
 from t5panel.preflight.place import cache_findings, place_findings
+from t5panel.preflight.system import system_findings
 from t5panel.presets import Preset, load_preset, rehearsal_changes
 from t5panel.wish import Wish as Wish  # noqa: PLC0414 - both fronts know it by this name
 
@@ -73,12 +75,13 @@ def prospect(wish: Wish, *, machine: Machine | None = None) -> Prospect:
 
 
 def _surroundings(spec: RunSpec, here: Machine, run: RunDir, shape: Shape | None) -> tuple[Finding, ...]:
-    """What this machine holds against a run: its cards, its folder, the cache."""
+    """What this machine holds against a run: its cards, its folder, the cache, the system around them."""
     cards = tuple(card.index for card in used_cards(resolve_device(spec, here)[0], here))
     return (
         *card_findings(cards, runs_home(), os.environ),
         *place_findings(run.path, spec, shape),
         *cache_findings(token_cache_home(), spec),
+        *system_findings(len(cards)),
     )
 
 
@@ -88,10 +91,18 @@ def start(prospect: Prospect, *, force: bool = False, queue: bool = False) -> Ru
     Raises: PreflightError or DoesNotFitError with every finding that blocks it; nothing is written then.
     """
     _refuse(prospect.plan.errors, force=force, queue=queue)
+    _refuse(_collective(prospect.plan), force=force, queue=queue)
     _write_run(prospect)
     _link_run(prospect.run)
     spawn_supervisor(prospect.run, queue=queue)
     return prospect.run
+
+
+def _collective(plan: Plan) -> tuple[Finding, ...]:
+    """Whether the ranks reach each other, tried out; not on cards that a queued run still waits for."""
+    if any(finding.code in BUSY_CODES for finding in plan.errors):
+        return ()
+    return collective_findings(plan.spec, [card.index for card in used_cards(plan.spec, plan.machine)])
 
 
 def resume(run: RunDir, *, queue: bool = False) -> None:
@@ -107,6 +118,8 @@ def resume(run: RunDir, *, queue: bool = False) -> None:
         raise UsageError.of(run.run_id, "has finished; there is nothing to resume")
     _refuse(card_findings(info.cards, runs_home(), {}), force=False, queue=queue)
     run.request.unlink(missing_ok=True)
+    for lock in run.cache.glob("torch_extensions/**/lock"):
+        lock.unlink()  # of a build that was killed: the next one would wait for it for ever
     spawn_supervisor(run, queue=queue)
 
 

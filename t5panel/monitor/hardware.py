@@ -221,10 +221,24 @@ def proportional_memory(pid: int) -> int | None:
 
 def host_memory(*, proc: Path = _PROC, cgroup: Path = _CGROUP) -> tuple[int, int]:
     """(used, limit) of host RAM in bytes, as far as this process's cgroup lets it grow."""
-    memory = _colon_fields((proc / "meminfo").read_text(encoding="ascii"))
+    memory = meminfo(proc=proc)
     total, available = memory["MemTotal"], memory["MemAvailable"]
     limit, used = _cgroup_memory(_own_cgroup(proc, cgroup), cgroup, total)
     return (used, limit) if limit < total else (total - available, total)
+
+
+def meminfo(*, proc: Path = _PROC) -> dict[str, int]:
+    """The sizes in /proc/meminfo, in bytes."""
+    return _colon_fields((proc / "meminfo").read_text(encoding="ascii"))
+
+
+def memory_pressure(*, proc: Path = _PROC) -> float | None:
+    """Percent of the last ten seconds in which all processes waited for memory; None where the kernel does not say."""
+    try:
+        text = (proc / "pressure/memory").read_text(encoding="ascii")
+    except OSError:
+        return None
+    return next((float(line.split()[1].partition("=")[2]) for line in text.splitlines() if line[:5] == "full "), None)
 
 
 def cores() -> int:

@@ -14,7 +14,7 @@ import msgspec
 
 from t5panel.contract.layout import PRIVATE, collective_checks, write_atomic
 from t5panel.contract.spec import RunSpec
-from t5panel.monitor.hardware import Driver
+from t5panel.monitor.hardware import Driver, Nvml
 from t5panel.monitor.proc import boot_id
 from t5panel.plan.planning import Finding
 from t5panel.preflight.torch_build import build_findings, read_build
@@ -65,7 +65,7 @@ class Question:
 
 
 def collective_findings(
-    spec: RunSpec, cards: Sequence[int], driver: Driver | None, *, cache: Path | None = None
+    spec: RunSpec, cards: Sequence[int], *, driver: Driver | None = None, cache: Path | None = None
 ) -> tuple[Finding, ...]:
     """What stands against ranks on these cards, by PCI index, reaching each other; nothing on the CPU.
 
@@ -74,7 +74,7 @@ def collective_findings(
     if spec.device != "cuda":
         return ()
     build = read_build(spec.interpreter)
-    if found := build_findings(build, driver):
+    if found := build_findings(build, driver or Nvml().driver()):
         return found
     if spec.num_gpus < 2:
         return ()

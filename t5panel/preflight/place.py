@@ -15,11 +15,27 @@ from t5panel.plan.planning import Finding
 
 CACHE_PER_BYTE = 3
 """Bytes of cache for a byte of data: two or four for each token, and compressed columns grow when they are read."""
+WANTED_INODES = 1000
+"""A checkpoint and a cache of tokenised rows have a few dozen files each."""
 
 
 def free_bytes(folder: Path) -> int:
     """Free space on the disk of a folder."""
     return shutil.disk_usage(folder).free
+
+
+def free_inodes(folder: Path) -> int | None:
+    """Files that the disk of a folder can still hold; None on a file system that does not count them."""
+    space = os.statvfs(folder)
+    return space.f_favail if space.f_files else None
+
+
+def inode_findings(folder: Path, free: int | None) -> tuple[Finding, ...]:
+    """A disk that is full of small files takes no new one, however much space is left."""
+    if free is None or free >= WANTED_INODES:
+        return ()
+    message = f"the disk of {folder} can hold {free:,} more files"
+    return (Finding("warning", "disk.inodes", message, "`df -i` shows it; delete caches of many small files"),)
 
 
 def place_findings(
@@ -29,15 +45,16 @@ def place_findings(
     if os.path.lexists(run_dir):
         hint = "name a new folder, or `t5panel resume` the run in it"
         return (Finding("error", "run-dir", f"{run_dir} exists", hint),)
-    existing = _existing(run_dir)
+    existing = existing_folder(run_dir)
     if not _takes_files(existing):
         return (Finding("error", "run-dir", f"{existing} cannot be written to", "name another with --run-dir"),)
-    return () if shape is None else _disk_findings(existing, spec, shape, free(existing))
+    found = inode_findings(existing, free_inodes(existing))
+    return found if shape is None else (*found, *disk_findings(existing, spec, shape, free(existing)))
 
 
 def cache_findings(cache: Path, spec: RunSpec, *, free: Callable[[Path], int] = free_bytes) -> tuple[Finding, ...]:
     """What stands against tokenised rows in this folder, which need about three times the space of their files."""
-    existing, hint = _existing(cache), "name another folder with the variable XDG_CACHE_HOME"
+    existing, hint = existing_folder(cache), "name another folder with the variable XDG_CACHE_HOME"
     if not _takes_files(existing):
         return (Finding("error", "cache", f"{existing} cannot be written to", hint),)
     names = (name for name in (spec.data.train, spec.data.validation) if name is not None and not is_builtin(name))
@@ -48,7 +65,7 @@ def cache_findings(cache: Path, spec: RunSpec, *, free: Callable[[Path], int] = 
     return (Finding("error", "cache", message, f"free some space, or {hint}"),)
 
 
-def _existing(folder: Path) -> Path:
+def existing_folder(folder: Path) -> Path:
     """The folder, or the nearest one above it that exists."""
     return next(above for above in (folder, *folder.parents) if os.path.lexists(above))
 
@@ -66,7 +83,8 @@ def _size(path: Path) -> int:
         return 0
 
 
-def _disk_findings(folder: Path, spec: RunSpec, shape: Shape, free: int) -> tuple[Finding, ...]:
+def disk_findings(folder: Path, spec: RunSpec, shape: Shape, free: int) -> tuple[Finding, ...]:
+    """Whether the checkpoints of a run find room."""
     one, kept = checkpoint_bytes(spec, shape), checkpoints_kept(spec)
     have = f"{folder} has {free / GIB:.1f} GiB free"
     if free < one:

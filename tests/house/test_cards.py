@@ -19,6 +19,13 @@ from tests.house.household import House, ended, eventually
 GIB = 2**30
 SHIM = Path(__file__).parent.parent / "data" / "nvml_shim.c"
 RTX = "NVIDIA_GeForce_RTX_3080 20480 {used} 112500 54 97"
+PYTHON = """#!/bin/sh
+case "$*" in
+    *inspect*) exec {python} "$@";;
+    *collective*) echo '{{"code": "", "message": "", "backend": "nccl", "ranks": 3, "device": "cuda", "seconds": 2}}';;
+    *) exit 9;;
+esac
+"""
 PRINT = "print(msgspec.json.encode({}).decode())"
 BOX = "\n".join([RTX.format(used=300)] * 3) + "\n"
 
@@ -161,7 +168,7 @@ def test_cards_too_full_for_the_model_end_with_exit_code_3(box: House) -> None:
 def test_force_starts_what_the_plan_says_does_not_fit(box: House) -> None:
     set_cards(box, BOX.replace(" 300 ", " 19000 "))
     python = box.home / "python"
-    python.write_text(f'#!/bin/sh\ncase "$*" in *inspect*) exec {sys.executable} "$@";; esac\nexit 9\n')
+    python.write_text(PYTHON.format(python=sys.executable))
     python.chmod(0o755)
 
     answer = box.panel("--preset", "deepspeed", "--no-ui", "--force", "--detach", "--set", f"interpreter={python}")

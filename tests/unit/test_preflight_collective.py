@@ -191,9 +191,9 @@ def test_a_good_answer_is_remembered_until_cards_or_nccl_settings_change(
 ) -> None:
     cache, spec = tmp_path / "state/collective.json", spec_on("cuda")
     for cards in ((0, 1, 2), (0, 1, 2), (0, 1, 3)):
-        assert collective_findings(spec, cards, DRIVER_12, cache=cache) == ()
+        assert collective_findings(spec, cards, driver=DRIVER_12, cache=cache) == ()
     monkeypatch.setenv("NCCL_P2P_DISABLE", "1")
-    collective_findings(spec, (0, 1, 2), DRIVER_12, cache=cache)
+    collective_findings(spec, (0, 1, 2), driver=DRIVER_12, cache=cache)
 
     assert [question.cards for question in asked] == [(0, 1, 2), (0, 1, 3), (0, 1, 2)]
 
@@ -206,7 +206,7 @@ def test_a_bad_answer_is_an_error_with_a_hint_and_is_asked_again(
     failed = Outcome("collective.shm", "rank 1: DistBackendError: shared memory", "nccl", 3, "cuda", 2.0)
     monkeypatch.setattr(collective, "ask", lambda _: failed)
 
-    found = [collective_findings(spec, (0, 1, 2), DRIVER_12, cache=cache) for _ in range(2)]
+    found = [collective_findings(spec, (0, 1, 2), driver=DRIVER_12, cache=cache) for _ in range(2)]
 
     assert [finding.code for findings in found for finding in findings] == ["collective.shm"] * 2
     assert "NCCL_SHM_DISABLE=1" in found[0][0].hint
@@ -216,8 +216,8 @@ def test_a_bad_answer_is_an_error_with_a_hint_and_is_asked_again(
 def test_nothing_is_asked_on_the_cpu_or_for_one_card(asked: list[Question], tmp_path: Path) -> None:
     cache = tmp_path / "collective.json"
 
-    assert collective_findings(spec_on("cpu"), (), None, cache=cache) == ()
-    assert collective_findings(spec_on("cuda", 1), (0,), DRIVER_12, cache=cache) == ()
+    assert collective_findings(spec_on("cpu"), (), cache=cache) == ()
+    assert collective_findings(spec_on("cuda", 1), (0,), driver=DRIVER_12, cache=cache) == ()
     assert asked == []
 
 
@@ -225,7 +225,7 @@ def test_a_broken_memory_of_answers_is_none(asked: list[Question], tmp_path: Pat
     cache = tmp_path / "collective.json"
     cache.write_text("{")
 
-    assert collective_findings(spec_on("cuda"), (0, 1, 2), DRIVER_12, cache=cache) == ()
+    assert collective_findings(spec_on("cuda"), (0, 1, 2), driver=DRIVER_12, cache=cache) == ()
     assert len(asked) == 1
 
 
