@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import signal
 import sys
@@ -13,7 +14,8 @@ import msgspec
 from t5panel.contract.checkpoints import MARKER, PREFIX
 from t5panel.contract.layout import RunDir, write_atomic
 from t5panel.contract.process import start_time_of
-from t5panel.contract.records import RankId, Result, Status, encode_line
+from t5panel.contract.records import Failure, RankId, Record, Result, Start, Status, Step, encode_line
+from t5panel.monitor.runs import read_info
 
 PATIENCE_SECONDS = 120.0
 """A rank forgotten by a broken test ends by itself."""
@@ -49,8 +51,43 @@ def behave(run: RunDir, behaviour: str) -> None:
             _wait_for_request(run)
             run.rank_log(0).write_text("[rank0]: OSError: [Errno 28] No space left on device\n")
             sys.exit(1)
+        case "fits-batch-2":
+            _finish_or_run_out_of_memory(run)
+            return
+        case "loses-its-loss":
+            _say_alive(run)
+            _make_a_step(run, loss=None)
+            _wait_for_request(run)
+            write_result(run, "stopped")
+            return
+        case "stalls":
+            faulthandler.register(signal.SIGUSR2, file=run.stacks(0).open("w"), all_threads=True)
+            _make_a_step(run, loss=2.0)
     _say_alive(run)
     time.sleep(PATIENCE_SECONDS)
+
+
+def _finish_or_run_out_of_memory(run: RunDir) -> None:
+    _say_alive(run)
+    write_checkpoint(run, 7)
+    if read_info(run).spec["train"]["per_device_train_batch_size"] <= 2:
+        write_result(run, "finished")
+        return
+    message = "CUDA out of memory. Tried to allocate 1.23 GiB. GPU 0 has a total capacity of 19.58 GiB"
+    failure = Failure(0, time.time(), "torch.OutOfMemoryError", message, f"torch.OutOfMemoryError: {message}", 8)
+    write_atomic(run.rank_failure(0), msgspec.json.encode(failure))
+    sys.exit(1)
+
+
+def _make_a_step(run: RunDir, *, loss: float | None) -> None:
+    start = Start(time.time(), 0, 100, world_size=1, parameters=1, train_rows=1, eval_rows=1, effective_batch=1)
+    step = Step(time.time(), 7, 0.1, loss, 1e-3, 1.0, 7, 7, step_seconds=0.1, data_wait_seconds=0.0)
+    _write(run, start, Status(time.time(), 0, "running"), step)
+
+
+def _write(run: RunDir, *records: Record) -> None:
+    with run.metrics.open("ab") as file:
+        file.writelines(map(encode_line, records))
 
 
 def write_result(run: RunDir, status: str) -> None:
@@ -89,8 +126,7 @@ def _say_alive(run: RunDir) -> None:
 
 
 def _say_saving(run: RunDir) -> None:
-    with run.metrics.open("ab") as file:
-        file.write(encode_line(Status(time.time(), 7, "saving")))
+    _write(run, Status(time.time(), 7, "saving"))
 
 
 def _wait_for_request(run: RunDir) -> None:
