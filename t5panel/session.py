@@ -30,7 +30,6 @@ from t5panel.monitor.runs import read_info, read_state
 from t5panel.plan.machine import Machine
 from t5panel.plan.planning import Finding, Plan, make_plan, resolve_device, used_cards, wants_rehearsal
 from t5panel.preflight.cards import card_findings
-from t5panel.preflight.collective import collective_findings
 from t5panel.preflight.inspection import inspect
 from t5panel.preflight.machine import read_machine
 from t5panel.preflight.place import cache_findings, place_findings
@@ -102,6 +101,8 @@ def _collective(plan: Plan) -> tuple[Finding, ...]:
     """Whether the ranks reach each other, tried out; not on cards that a queued run still waits for."""
     if any(finding.code in BUSY_CODES for finding in plan.errors):
         return ()
+    from t5panel.preflight.collective import collective_findings
+
     return collective_findings(plan.spec, [card.index for card in used_cards(plan.spec, plan.machine)])
 
 

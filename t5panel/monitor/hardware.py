@@ -6,10 +6,11 @@ import ctypes
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
+
+import msgspec
 
 from t5panel.contract.records import Card
 
@@ -23,24 +24,21 @@ THROTTLE_BITS = (("thermal", 0x20 | 0x40), ("power brake", 0x80), ("hardware slo
 """NVML's reasons for a slower clock that a user should hear of. 0x04, the software power cap, is a card at work."""
 
 
-@dataclass(frozen=True, slots=True)
-class Driver:
+class Driver(msgspec.Struct, frozen=True):
     """The driver's version and the newest CUDA it runs, `(12, 4)`."""
 
     version: str
     cuda: tuple[int, int] | None
 
 
-@dataclass(frozen=True, slots=True)
-class CardProcess:
+class CardProcess(msgspec.Struct, frozen=True):
     """A compute process on a card and the bytes it holds there. In a container NVML gives the host's pids."""
 
     pid: int
     used: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class CardModes:
+class CardModes(msgspec.Struct, frozen=True):
     """How a card is set up; None where NVML does not say."""
 
     capability: tuple[int, int] | None

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import pwd
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from t5panel.contract.layout import RUN_DIR_VARIABLE, RunDir, all_runs
 from t5panel.contract.records import Card
@@ -22,8 +23,7 @@ COMMAND_WIDTH = 48
 _MIB = 2**20
 
 
-@dataclass(frozen=True, slots=True)
-class Holder:
+class Holder(msgspec.Struct, frozen=True):
     """A process that computes on a card; `used` in bytes, None where NVML does not say."""
 
     pid: int
@@ -36,8 +36,7 @@ class Holder:
     run_alive: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class CardReading:
+class CardReading(msgspec.Struct, frozen=True):
     """One card with all that matters before a start."""
 
     card: Card

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import resource
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from t5panel.plan.planning import Finding
 
@@ -13,8 +14,7 @@ FEW_PROCESSES = 1024
 """Threads count: a rank has some dozens, and the user's other programs theirs."""
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(msgspec.Struct, frozen=True):
     """Soft limits; None for unlimited. Bytes, or a count."""
 
     files: int | None

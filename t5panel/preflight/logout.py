@@ -6,8 +6,9 @@ import os
 import pwd
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from t5panel.plan.planning import Finding
 
@@ -17,8 +18,7 @@ _LINE = re.compile(r"^(#?)\s*(KillUserProcesses|KillOnlyUsers|KillExcludeUsers)\
 _YES = ("1", "yes", "y", "true", "t", "on")
 
 
-@dataclass(frozen=True, slots=True)
-class LogoutFacts:
+class LogoutFacts(msgspec.Struct, frozen=True):
     """Where this process stands in systemd's order, and what logind does at the end of it."""
 
     kills: bool

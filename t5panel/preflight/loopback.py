@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-from contextlib import closing
 
 from t5panel.plan.planning import Finding
 
@@ -18,8 +17,11 @@ def loopback_fault(*, address: str = ADDRESS, interface: str = INTERFACE) -> str
     if interface not in (name for _, name in socket.if_nameindex()):
         return f"there is no network interface {interface!r}"
     try:
-        with closing(socket.create_server((address, 0))) as server:
-            socket.create_connection(server.getsockname(), timeout=CONNECT_SECONDS).close()
+        with socket.socket() as server, socket.socket() as client:
+            server.bind((address, 0))
+            server.listen(1)
+            client.settimeout(CONNECT_SECONDS)
+            client.connect(server.getsockname())
     except OSError as error:
         return f"no port of {address} can be reached: {error.strerror or error}"
     return ""

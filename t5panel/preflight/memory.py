@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from t5panel.monitor.hardware import host_memory, meminfo, memory_pressure
 from t5panel.plan.machine import GIB
@@ -16,8 +17,7 @@ PRESSURE_PERCENT = 5.0
 NEARLY_FULL = 0.9
 
 
-@dataclass(frozen=True, slots=True)
-class HostFacts:
+class HostFacts(msgspec.Struct, frozen=True):
     """Host memory at one moment, in bytes."""
 
     total: int

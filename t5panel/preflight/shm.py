@@ -6,8 +6,9 @@ import contextlib
 import os
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from t5panel.plan.machine import GIB
 from t5panel.plan.planning import Finding
@@ -22,8 +23,7 @@ YOUNG_SECONDS = 60.0
 NAMED = 3
 
 
-@dataclass(frozen=True, slots=True)
-class ShmFacts:
+class ShmFacts(msgspec.Struct, frozen=True):
     """Shared memory in bytes; 0 where there is none. `stale`: files of this user that no process maps or has open."""
 
     size: int

@@ -6,9 +6,10 @@ import re
 import shutil
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+
+import msgspec
 
 from t5panel.monitor.hardware import Driver
 from t5panel.plan.planning import Finding
@@ -17,8 +18,7 @@ _VERSION = re.compile(r"^__version__\s*=\s*'([^']*)'", re.MULTILINE)
 _CUDA = re.compile(r"^cuda\b[^=\n]*=\s*'(\d+)\.(\d+)", re.MULTILINE)
 
 
-@dataclass(frozen=True, slots=True)
-class TorchBuild:
+class TorchBuild(msgspec.Struct, frozen=True):
     """An installed torch and the CUDA it brings, `(13, 0)`; None for a build without CUDA."""
 
     version: str
