@@ -9,12 +9,13 @@ from typing import TypeVar
 import msgspec
 
 from t5panel.contract.layout import RunDir
-from t5panel.contract.records import ENDED, Phase, Prepared, Progress, Result, RunInfo, State
+from t5panel.contract.records import ENDED, Diagnosis, Phase, Prepared, Progress, Result, RunInfo, State
 from t5panel.errors import Fault, UsageError
+from t5panel.monitor.diagnose import Evidence, Login, diagnose
+from t5panel.monitor.evidence import kills_at_logout
 from t5panel.monitor.proc import boot_id, is_alive
 
 R = TypeVar("R")
-CRASHED = "the supervisor died: the run was cut off (killed, out of memory, or the machine was restarted)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,8 @@ class RunState:
     message: str
     alive: bool
     state: State | None
+    diagnosis: Diagnosis | None = None
+    """Why it ended, when that is known."""
 
 
 def read_info(run: RunDir) -> RunInfo:
@@ -44,10 +47,30 @@ def read_state(run: RunDir) -> RunState:
     if state is None:
         return RunState("failed", "it never started", alive=False, state=None)
     if state.phase in ENDED:
-        return RunState(state.phase, state.message, alive=False, state=state)
+        return RunState(state.phase, state.message, alive=False, state=state, diagnosis=state.diagnosis)
     if boot_id() == state.boot_id and is_alive(state.supervisor.pid, state.supervisor.start_time):
         return RunState(state.phase, state.message, alive=True, state=state)
-    return RunState("failed", CRASHED, alive=False, state=state)
+    return cut_off(run.run_id, state, boot=boot_id(), kill_user_processes=kills_at_logout())
+
+
+def cut_off(run_id: str, state: State, *, boot: str, kill_user_processes: bool | None = None) -> RunState:
+    """What became of a run whose supervisor is gone: a paused one lost nothing, any other was cut off."""
+    if state.phase == "paused":
+        how = "the machine was restarted" if boot != state.boot_id else "its supervisor ended"
+        message = f"paused when {how}; resume it with t5panel resume {run_id}"
+        return RunState("stopped", message, alive=False, state=state)
+    # Messages go on from "the run was": "saving at step 40". One that is a sentence of its own does not.
+    doing = state.phase if not state.message or state.message.startswith("the ") else state.message
+    known = Evidence(
+        run_id=run_id,
+        doing=doing,
+        boot_then=state.boot_id,
+        boot_now=boot,
+        supervisor_alive=False,
+        login=Login(kill_user_processes),
+    )
+    found = diagnose(known)
+    return RunState("failed", f"{found.sentence}; {found.hint}", alive=False, state=state, diagnosis=found)
 
 
 def read_result(run: RunDir) -> Result | None:

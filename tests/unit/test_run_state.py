@@ -12,7 +12,7 @@ from t5panel.contract.layout import RunDir, all_runs, write_atomic
 from t5panel.contract.records import Phase, ProcessId, State
 from t5panel.errors import UsageError
 from t5panel.monitor.proc import boot_id, descendants, is_alive, read_process
-from t5panel.monitor.runs import read_info, read_state
+from t5panel.monitor.runs import cut_off, read_info, read_state
 
 
 def state_of(pid: int, start_time: int, *, boot: str, phase: Phase = "running") -> State:
@@ -61,7 +61,41 @@ def test_a_pid_that_now_belongs_to_another_process_is_no_living_supervisor(tmp_p
 def test_after_a_reboot_no_run_is_running(tmp_path: Path) -> None:
     write_state(RunDir(tmp_path), state_of(os.getpid(), own_start_time(), boot="another boot"))
 
-    assert read_state(RunDir(tmp_path)).phase == "failed"
+    state = read_state(RunDir(tmp_path))
+
+    assert (state.phase, state.alive) == ("failed", False)
+    assert state.diagnosis is not None
+    assert state.diagnosis.code == "machine-restarted"
+
+
+def test_a_run_that_was_cut_off_tells_where_it_was_and_how_to_go_on() -> None:
+    left = msgspec.structs.replace(state_of(1, 1, boot="a"), message="saving at step 40")
+
+    rebooted, killed = cut_off("r1", left, boot="b"), cut_off("r1", left, boot="a")
+
+    assert rebooted.message == (
+        "the machine was restarted while the run was saving at step 40; "
+        "`t5panel resume r1` goes on from its newest complete checkpoint"
+    )
+    assert killed.message.startswith(
+        "the supervisor died while the run was saving at step 40: killed, by whom is unknown"
+    )
+
+
+def test_a_machine_whose_logind_ends_processes_is_told_of() -> None:
+    found = cut_off("r1", state_of(1, 1, boot="a"), boot="a", kill_user_processes=True)
+
+    assert "KillUserProcesses=no" in found.message
+
+
+def test_a_paused_run_without_a_supervisor_has_lost_nothing() -> None:
+    left = state_of(1, 1, boot="a", phase="paused")
+
+    rebooted, ended = cut_off("r1", left, boot="b"), cut_off("r1", left, boot="a")
+
+    assert (rebooted.phase, ended.phase) == ("stopped", "stopped")
+    assert rebooted.message == "paused when the machine was restarted; resume it with t5panel resume r1"
+    assert ended.message == "paused when its supervisor ended; resume it with t5panel resume r1"
 
 
 def test_an_ended_run_keeps_its_phase_without_a_supervisor(tmp_path: Path) -> None:
