@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import shutil
 import signal
 import sys
 import time
@@ -271,6 +273,36 @@ def resume(*, run: str, detach: bool, queue: bool, as_json: bool) -> None:
     found = session.find_run(run)
     session.resume(found, queue=queue)
     _watch_or_leave(found, detach=detach, as_json=as_json)
+
+
+@main.command()
+@click.option("--preset", default="deepspeed", show_default=True, help="Preset whose cards and interpreter are tried.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@ends_with_exit_code
+def doctor(*, preset: str, as_json: bool) -> None:
+    """Examine this machine: cards, memory, disk, system, versions, and whether the ranks reach each other."""
+    from t5panel.preflight.doctor import Group, admit, examine
+    from t5panel.preflight.report import doctor_json, group_lines, verdict_line
+
+    patient, groups, width = admit(preset), list[Group](), shutil.get_terminal_size().columns
+    for group in examine(patient):
+        groups.append(group)
+        for line in () if as_json else group_lines(group, width=width, paint=_paint):
+            say(line)
+    if as_json:
+        say_json(doctor_json(patient, groups))
+    else:
+        say(verdict_line(patient, groups, paint=_paint))
+    failed = any(finding.severity == "error" for group in groups for finding in group.findings)
+    sys.exit(ExitCode.PREFLIGHT_FAILED if failed else ExitCode.DONE)
+
+
+def _paint(text: str, tone: str) -> str:
+    """A text in the colour of its tone; plain without a terminal, and with NO_COLOR."""
+    if not sys.stdout.isatty() or os.environ.get("NO_COLOR"):
+        return text
+    colours = {"good": "green", "warning": "yellow", "error": "red"}
+    return click.style(text, fg=colours.get(tone), bold=tone == "title", dim=tone == "quiet")
 
 
 def _wait_for_end(run: RunDir, *, limit: float) -> None:

@@ -103,7 +103,7 @@ def card_findings(
     lost = lost_findings(nvml.lost())
     readings = read_cards(nvml, cards)
     around = (found for reading in readings for found in (*holder_findings(reading), *mode_findings(reading)))
-    return (*_busy(set(cards), home), *_hidden(environ), *lost, *(found for found in around if _matters(found)))
+    return (*_busy(set(cards), home), *hidden_findings(environ), *lost, *(found for found in around if _matters(found)))
 
 
 def _matters(finding: Finding) -> bool:
@@ -125,10 +125,12 @@ def _cards_of(run: RunDir) -> tuple[int, ...]:
         return ()
 
 
-def _hidden(environ: Mapping[str, str]) -> Iterator[Finding]:
-    if (value := environ.get(VISIBLE)) is not None:
-        hint = "choose cards with --gpus, by their index in nvidia-smi"
-        yield Finding("warning", "gpu.visible", f"{VISIBLE}={value} of this shell is not used", hint)
+def hidden_findings(environ: Mapping[str, str]) -> tuple[Finding, ...]:
+    """A variable of the shell that would hide cards from another program."""
+    if (value := environ.get(VISIBLE)) is None:
+        return ()
+    hint = "choose cards with --gpus, by their index in nvidia-smi"
+    return (Finding("warning", "gpu.visible", f"{VISIBLE}={value} of this shell is not used", hint),)
 
 
 def holder_findings(reading: CardReading) -> tuple[Finding, ...]:

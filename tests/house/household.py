@@ -23,6 +23,9 @@ from t5panel.session import spawn_supervisor
 
 NO_SETTINGS: Mapping[str, object] = MappingProxyType({})
 ROOT = Path(__file__).parent.parent.parent
+RTX = "NVIDIA_GeForce_RTX_3080 20480 {used} 112500 54 97"
+"""A card as the made-up driver reads it: tests/data/nvml_shim.c says what the words are."""
+BOX = "\n".join([RTX.format(used=300)] * 3) + "\n"
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,13 @@ class House:
         spawn_supervisor(run)
         eventually(lambda: len(list(run.logs.glob("alive-*"))) == len(behaviours))
         return run
+
+
+def set_cards(box: House, text: str) -> None:
+    """What the made-up driver says from now on."""
+    draft = box.home / "cards.new"
+    draft.write_text(text)
+    draft.replace(box.home / "cards")
 
 
 def eventually(condition: Callable[[], bool], *, seconds: float = 15.0) -> float:

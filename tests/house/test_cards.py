@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import msgspec
 import pytest
 
 from t5panel.contract.layout import RunDir
 from t5panel.contract.records import Card, Sample
-from tests.house.household import House, ended, eventually
+from tests.house.household import BOX, RTX, House, ended, eventually, set_cards
 
 GIB = 2**30
-SHIM = Path(__file__).parent.parent / "data" / "nvml_shim.c"
-RTX = "NVIDIA_GeForce_RTX_3080 20480 {used} 112500 54 97"
 PYTHON = """#!/bin/sh
 case "$*" in
     *inspect*) exec {python} "$@";;
@@ -27,33 +23,6 @@ case "$*" in
 esac
 """
 PRINT = "print(msgspec.json.encode({}).decode())"
-BOX = "\n".join([RTX.format(used=300)] * 3) + "\n"
-
-
-@pytest.fixture(scope="session")
-def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a libnvidia-ml.so.1 that is ours."""
-    compiler = shutil.which("gcc")
-    if compiler is None:
-        pytest.skip("a made-up driver needs gcc")
-    folder = tmp_path_factory.mktemp("driver")
-    subprocess.run([compiler, "-shared", "-fPIC", "-o", folder / "libnvidia-ml.so.1", SHIM], check=True)
-    return folder
-
-
-@pytest.fixture
-def box(house: House, driver: Path) -> House:
-    """A home on a machine whose cards stand in the file `cards`; without it the driver is not loaded."""
-    house.env["LD_LIBRARY_PATH"] = str(driver)
-    house.env["FAKE_NVML"] = str(house.home / "cards")
-    return house
-
-
-def set_cards(box: House, text: str) -> None:
-    """What the driver says from now on."""
-    draft = box.home / "cards.new"
-    draft.write_text(text)
-    draft.replace(box.home / "cards")
 
 
 def test_the_cards_of_this_machine_are_planned_for(box: House) -> None:
