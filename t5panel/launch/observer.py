@@ -30,6 +30,7 @@ class Observer:
         self._nvml = Nvml()
         self._decoder = msgspec.json.Decoder(Metric)
         self._ticks = 0
+        self.last_sample: Sample | None = None
         self.begin(time.monotonic())
 
     def begin(self, now: float) -> None:
@@ -66,6 +67,7 @@ class Observer:
         used, limit = host_memory()
         ranks = [found for rank in self.ranks if (found := self._rank_sample(rank)) is not None]
         sample = Sample(time.time(), self._nvml.cards(self._cards), tuple(ranks), used, limit)
+        self.last_sample = sample
         around = Surroundings(memory_pressure(), self._free_disk())
         return sample, self._dogs.sample(sample, around, now)
 
@@ -133,8 +135,3 @@ def memory_pressure(path: Path = Path("/proc/pressure/memory")) -> float | None:
         return float(full.split("avg10=")[1].split()[0])
     except (OSError, StopIteration, IndexError, ValueError):
         return None
-
-
-def log_sizes(folder: Path) -> dict[str, int]:
-    """How long each log is: what is written later belongs to a later start."""
-    return {path.name: path.stat().st_size for path in folder.glob("*.log")}

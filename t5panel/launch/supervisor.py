@@ -35,12 +35,13 @@ from t5panel.contract.records import (
 )
 from t5panel.launch.cards import Cards
 from t5panel.launch.helpers import Helpers
+from t5panel.launch.inquest import before_start, inquest
 from t5panel.launch.journal import Journal
-from t5panel.launch.observer import Observer, log_sizes
+from t5panel.launch.observer import Observer
 from t5panel.launch.processes import Stopped, at_free_port, become_subreaper, reap, spawn, stop_all
-from t5panel.launch.recovery import MOST_RECOVERIES, changed, changes_text, smaller
+from t5panel.launch.recovery import MOST_RECOVERIES, changes_after_shortage, changes_text, with_changes
 from t5panel.launch.stacks import dump_stacks
-from t5panel.monitor.last_words import how_it_ended, read_log, why
+from t5panel.monitor.diagnose import how_it_ended
 from t5panel.monitor.proc import boot_id, descendants, describe, marked, read_process
 from t5panel.monitor.runs import prepared_text, read_info, read_prepared, read_progress, read_result
 from t5panel.monitor.watchdogs import Alert
@@ -94,6 +95,8 @@ class Supervisor:
         self._window = _window_of(self.info.spec.get("schedule"))
         self._launcher: ProcessId | None = None
         self._exit_codes: dict[int, int] = {}
+        self._exits: dict[int, int] = {}
+        """Those of children that ended by themselves."""
         self._phase: Phase = "starting"
         self._message = "starting"
         self._until: float | None = None
@@ -101,6 +104,7 @@ class Supervisor:
         """When the present stop was first seen, by the monotonic clock."""
         self._next_tick = time.monotonic()
         self._own = _process_id(os.getpid())
+        self._before = before_start(run)
 
     def supervise(self) -> Outcome:
         """Run the preparation and the launcher to their end and leave no process behind."""
@@ -184,6 +188,7 @@ class Supervisor:
 
     def _prepare(self) -> Outcome | None:
         """Tokenise the data; None when the ranks may start."""
+        self._before = before_start(self.run)
         self._set_phase("starting", "reading and tokenising the data")
         process = self._spawn(self.info.prepare, self.run.prepare_log)
         if isinstance(process, Outcome):
@@ -202,7 +207,7 @@ class Supervisor:
         if self.run.faults.exists():
             return Outcome("failed", EXIT_FAULTS, "the data or the model cannot be used")
         found = self._diagnose(code, preparing=True)
-        return Outcome("failed", 1, f"the preparation failed: {found.sentence}", found)
+        return Outcome("failed", 1, found.sentence, found)
 
     def _note_prepared(self) -> None:
         """Say what the preparation left out of the data."""
@@ -217,7 +222,7 @@ class Supervisor:
         """One start of the ranks, to the end of all of them; None when they shall start again."""
         self._forget_last_start()
         self._observer.begin(time.monotonic())
-        self._log_sizes = log_sizes(self.run.logs)
+        self._before = before_start(self.run)
         self._set_phase("starting", "starting the ranks")
         vram_before = self._observer.vram()
         process = self._spawn(self.info.command, self.run.launcher_log)
@@ -225,6 +230,7 @@ class Supervisor:
             return process
         ending = self._wait(process.pid, stop_seconds=STOP_SECONDS)
         code = self._exit_codes[process.pid]
+        self._exits = dict(self._exit_codes)  # before we end anything ourselves
         stopped = self._sweep(grace=TERM_SECONDS)
         self._tell(self._observer.follow(time.monotonic()))  # the last words
         gone = self._how_it_went(stopped, vram_before)
@@ -265,7 +271,7 @@ class Supervisor:
         if found.code != CUDA_OUT_OF_MEMORY or not spec.get("oom_recovery"):
             return False
         self._journal.event("out-of-memory", found.sentence, "error")
-        changes = smaller(spec, evaluating=self._observer.work == "evaluating")
+        changes = changes_after_shortage(spec, evaluating=self._observer.work == "evaluating")
         if not changes or len(done) >= MOST_RECOVERIES:
             why = f"{len(done)} recoveries did not help" if changes else "nothing smaller is left"
             self._journal.event("recovery", f"not started again: {why}", "error")
@@ -273,7 +279,7 @@ class Supervisor:
         folder = newest_checkpoint(self.run)
         step = step_of(folder) if folder else 0
         recovery = Recovery(time.time(), step, found.sentence, changes)
-        info = msgspec.structs.replace(self.info, spec=changed(spec, changes), recoveries=(*done, recovery))
+        info = msgspec.structs.replace(self.info, spec=with_changes(spec, changes), recoveries=(*done, recovery))
         try:
             write_atomic(self.run.run_json, msgspec.json.format(msgspec.json.encode(info), indent=1))
         except OSError as error:
@@ -286,12 +292,17 @@ class Supervisor:
 
     def _diagnose(self, code: int, *, preparing: bool = False) -> Diagnosis:
         """Why the ranks, or the preparation, ended without a result."""
-        logs = [self.run.prepare_log] if preparing else sorted(self.run.logs.glob("rank-*.log"))
-        last = why([read_log(path) for path in logs], None if preparing else read_log(self.run.launcher_log))
-        oom = any("OutOfMemory" in path.read_text() for path in self.run.ranks.glob("failure-*"))
-        what = "the preparation" if preparing else "the launcher"
-        code_ = CUDA_OUT_OF_MEMORY if oom else "unknown"
-        return Diagnosis(code_, f"the ranks ended without a result ({what} {how_it_ended(code)}): {last}")
+        return inquest(
+            self.run,
+            self.info,
+            self._before,
+            self._observer,
+            preparing=preparing,
+            exit_code=code,
+            exits=self._exits,
+            doing=self._message,
+            asked=None,
+        )
 
     def _how_it_went(self, stopped: Stopped, vram_before: dict[int, int]) -> str:
         """`3 ranks gone in 4.1 s, VRAM released`: what is proven after the ranks' end."""
