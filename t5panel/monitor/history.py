@@ -7,6 +7,7 @@ from array import array
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
 
 import msgspec
@@ -14,6 +15,7 @@ import msgspec
 from t5panel.contract.layout import RunDir
 from t5panel.contract.records import (
     Checkpoint,
+    Diagnosis,
     Evaluation,
     Event,
     Metric,
@@ -25,6 +27,7 @@ from t5panel.contract.records import (
     Status,
     Step,
 )
+from t5panel.monitor.alerts import active_alerts
 from t5panel.monitor.runs import RunState, read_info, read_prepared, read_result, read_state
 from t5panel.monitor.tail import BLOCK, Tail
 
@@ -62,12 +65,22 @@ class Snapshot:
     samples: tuple[Sample, ...]
     """The newest readings of the machine, at most an hour of them."""
     events: tuple[Event, ...]
+    """The newest of them."""
     result: Result | None
     rejected_lines: int
     """Lines of its files that are no records: a dying writer, or a bad disk, left them."""
     recent_steps: tuple[Step, ...]
     prepared: Prepared | None = None
     """What became of the data's rows, once they are tokenised."""
+    alerts: tuple[Event, ...] = ()
+    """Alerts that still stand, however long ago they were raised; the worst first."""
+    event_count: int = 0
+    """Events since the run was created, those that are no longer in `events` too."""
+
+    @property
+    def diagnosis(self) -> Diagnosis | None:
+        """Why a failed run failed, when that is known."""
+        return self.state.diagnosis if self.state.phase == "failed" else None
 
     @property
     def sample(self) -> Sample | None:
@@ -99,9 +112,9 @@ class Snapshot:
 class History:
     """Follows one run directory. The only thing in the views' world that changes."""
 
-    def __init__(self, run: RunDir) -> None:
-        self._run = run
-        self._info = read_info(run)
+    def __init__(self, run: RunDir, clock: Callable[[], float] = time.time) -> None:
+        self._run, self._clock = run, clock
+        self._info_stamp, self._info = _stamp(run.run_json), read_info(run)
         self._metrics, self._sample_tail, self._event_tail = Tail(run.metrics), Tail(run.samples), Tail(run.events)
         self._decode_metric = msgspec.json.Decoder(Metric)
         self._decode_sample = msgspec.json.Decoder(Sample)
@@ -114,6 +127,8 @@ class History:
         self._checkpoint: Checkpoint | None = None
         self._samples: deque[Sample] = deque(maxlen=KEPT_SAMPLES)
         self._events: deque[Event] = deque(maxlen=KEPT_EVENTS)
+        self._event_count = 0
+        self._alerts: tuple[Event, ...] = ()
         self._rejected = 0
 
     def refresh(self) -> Snapshot:
@@ -121,12 +136,13 @@ class History:
         state = read_state(self._run)  # before the files: an ended run's last lines are then surely read
         self._read(self._metrics, self._decode_metric, self._add_metric)
         self._read(self._sample_tail, self._decode_sample, self._samples.append)
-        self._read(self._event_tail, self._decode_event, self._events.append)
+        self._read(self._event_tail, self._decode_event, self._add_event)
+        self._read_info_again()
         return Snapshot(
             run=self._run,
             info=self._info,
             state=state,
-            taken=time.time(),
+            taken=self._clock(),
             start=self._start,
             last=self._last,
             loss=self._loss,
@@ -138,6 +154,8 @@ class History:
             rejected_lines=self._rejected,
             recent_steps=tuple(self._recent),
             prepared=read_prepared(self._run),
+            alerts=self._alerts,
+            event_count=self._event_count,
         )
 
     def _read(self, tail: Tail, decoder: msgspec.json.Decoder[R], add: Callable[[R], None]) -> None:
@@ -160,6 +178,17 @@ class History:
             except msgspec.DecodeError:
                 self._rejected += 1
         return good
+
+    def _read_info_again(self) -> None:
+        """Only when it was replaced: an out-of-memory recovery changes the batch of the run."""
+        stamp = _stamp(self._run.run_json)
+        if stamp is not None and stamp != self._info_stamp:
+            self._info, self._info_stamp = read_info(self._run), stamp
+
+    def _add_event(self, event: Event) -> None:
+        self._events.append(event)
+        self._event_count += 1
+        self._alerts = active_alerts((*self._alerts, event))
 
     def _add_metric(self, metric: Metric) -> None:
         match metric:
@@ -187,3 +216,12 @@ class History:
         self._recent.clear()
         if self._last is not None and self._last.step > start.step:
             self._last = None
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    """What differs after a file was replaced; None while it is missing."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns
