@@ -4,43 +4,87 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterable, Iterator
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn
+from rich.text import Text
 
 from t5panel.contract.layout import RunDir
+from t5panel.contract.records import ALERTS, ENDED, Event
 from t5panel.monitor.history import Snapshot
-from t5panel.monitor.watch import watch
-from t5panel.render import progress_line
+from t5panel.monitor.watch import PERIOD_SECONDS, watch
+from t5panel.render import SEVERITY_MARK, moment_text, progress_line
 
 PLAIN_SECONDS = 10.0
+PAUSED_SECONDS = 600.0
+TURNS = frozenset({"paused", "continued", "recovered", "queued"})
+"""Names of events that are told although nothing is wrong."""
+STYLES = {"info": "green", "warning": "yellow", "error": "bold red"}
 
 
-def follow(run: RunDir) -> Snapshot:
-    """Show a run on stderr until it ends; its last snapshot."""
-    console = Console(stderr=True)
-    return _follow_live(run, console) if console.is_terminal else _follow_plainly(run)
+def follow(run: RunDir, *, console: Console | None = None, period: float = PERIOD_SECONDS) -> Snapshot:
+    """Show a run on stderr until it ends, and each of its events that matters once; its last snapshot.
+
+    Looks every `period` seconds.
+    """
+    console = console or Console(stderr=True)
+    story = with_news(watch(run, period=period), began=time.time())
+    return _follow_live(story, console) if console.is_terminal else _follow_plainly(story)
 
 
-def _follow_live(run: RunDir, console: Console) -> Snapshot:
-    columns = (SpinnerColumn(), BarColumn(24), TaskProgressColumn(), TextColumn("{task.description}"))
+def with_news(snapshots: Iterable[Snapshot], *, began: float) -> Iterator[tuple[Snapshot, tuple[Event, ...]]]:
+    """Each snapshot with what it has to tell, every event once: at first what stands, or happened since `began`."""
+    seen: int | None = None
+    for snapshot in snapshots:
+        if seen is None:
+            standing = snapshot.alerts if snapshot.state.alive else ()
+            new = tuple(event for event in snapshot.events if event.time >= began or event in standing)
+            lost = (alert for alert in standing if alert not in new)  # raised too long ago to be kept
+            yield snapshot, tuple(filter(is_news, (*lost, *new)))
+        else:
+            new = snapshot.events[-(snapshot.event_count - seen) :] if snapshot.event_count > seen else ()
+            yield snapshot, tuple(filter(is_news, new))
+        seen = snapshot.event_count
+
+
+def is_news(event: Event) -> bool:
+    """Warnings, errors, alerts that are over, and every turn of the run; its end is told by the summary."""
+    return event.name not in ENDED and (event.severity != "info" or event.name in ALERTS or event.name in TURNS)
+
+
+def news_line(event: Event) -> str:
+    """`2026-01-31 22:04:09 ✗ stall: no step for 75 s`; an alert that is over has a tick."""
+    over = event.severity == "info" and event.name in ALERTS
+    mark = "✓" if over else SEVERITY_MARK[event.severity]
+    named = event.message.startswith(tuple(TURNS))  # "paused until 22:00"
+    message = " ".join(event.message.split())
+    return f"{moment_text(event.time)} {mark} {message if named else f'{event.name}: {message}'}"
+
+
+def _follow_live(story: Iterator[tuple[Snapshot, tuple[Event, ...]]], console: Console) -> Snapshot:
+    columns = (SpinnerColumn(), BarColumn(24), TaskProgressColumn(), TextColumn("{task.description}", markup=False))
     with Progress(*columns, console=console, refresh_per_second=4) as bar:
         task = bar.add_task("starting", total=None)
-        for snapshot in watch(run):
+        for snapshot, news in story:
+            for event in news:
+                bar.console.print(Text(news_line(event), STYLES[event.severity]))
             done, total = _progress(snapshot)
             bar.update(task, completed=done, total=total, description=progress_line(snapshot))
     return snapshot
 
 
-def _follow_plainly(run: RunDir) -> Snapshot:
-    """One line at most every 10 seconds, and whenever the phase changes."""
+def _follow_plainly(story: Iterator[tuple[Snapshot, tuple[Event, ...]]]) -> Snapshot:
+    """One line at most every 10 seconds, and whenever the phase changes; seldom while nothing runs."""
     shown_at, shown_phase = 0.0, ""
-    for snapshot in watch(run):
+    for snapshot, news in story:
         now, phase = time.monotonic(), snapshot.state.phase
-        if now - shown_at >= PLAIN_SECONDS or phase != shown_phase:
-            sys.stderr.write(progress_line(snapshot) + "\n")
-            sys.stderr.flush()
+        lines = [news_line(event) for event in news]
+        if phase != shown_phase or now - shown_at >= (PAUSED_SECONDS if phase == "paused" else PLAIN_SECONDS):
+            lines.append(progress_line(snapshot))
             shown_at, shown_phase = now, phase
+        sys.stderr.write("".join(f"{line}\n" for line in lines))
+        sys.stderr.flush()
     return snapshot
 
 

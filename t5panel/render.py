@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
+from datetime import datetime
 from typing import Any
 
-from t5panel.contract.records import Result, Step
+from t5panel.contract.records import Event, Recovery, Result, RunInfo, Step
+from t5panel.contract.window import Window, parse_window
 from t5panel.errors import Fault
 from t5panel.launch.commands import Command
 from t5panel.monitor.history import Snapshot
-from t5panel.monitor.runs import prepared_text
+from t5panel.monitor.runs import RunState, prepared_text
 from t5panel.plan.machine import GIB
 from t5panel.plan.memory import STATES_ONLY, CardMemory
 from t5panel.plan.planning import NO_SPEED_BASIS, Plan, batch_formula
 
 SEVERITY_MARK = {"info": "·", "warning": "!", "error": "✗"}
+_NOT_TEXT = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f]")
+TRACEBACK_LINES = 8
+"""Of a traceback's end: its last frames and the exception."""
 
 
 def gib(size: int) -> str:
@@ -169,12 +175,14 @@ def _parts(card: CardMemory) -> str:
 def progress_line(snapshot: Snapshot) -> str:
     """A run's present state on one line."""
     state, last = snapshot.state, snapshot.last
+    if state.phase == "paused":
+        word, text = phase_word(snapshot.info, state), pause_text(snapshot.info, state, snapshot.taken)
+        return " · ".join((text if text.startswith(word) else f"{word}: {text}", *_step_words(snapshot)[:2]))
     if last is None:
         progress = state.state.progress if state.state else None
         done = f" {progress.what} {progress.done:,}/{progress.total:,}" if progress else ""
         return f"{state.phase}: {state.message}{done}"
-    total = snapshot.max_steps or last.step
-    words = [f"step {last.step:,}/{total:,}", f"loss {loss_text(last.loss)}", f"lr {last.learning_rate:.2e}"]
+    words = _step_words(snapshot)
     if snapshot.samples_per_second:
         words.append(f"{snapshot.samples_per_second:.1f} samples/s")
     if snapshot.sample and snapshot.sample.ranks:
@@ -188,6 +196,104 @@ def progress_line(snapshot: Snapshot) -> str:
     return " · ".join(words)
 
 
+def _step_words(snapshot: Snapshot) -> list[str]:
+    """Step, loss and learning rate; nothing before the first step."""
+    last = snapshot.last
+    if last is None:
+        return []
+    total = snapshot.max_steps or last.step
+    return [f"step {last.step:,}/{total:,}", f"loss {loss_text(last.loss)}", f"lr {last.learning_rate:.2e}"]
+
+
+def phase_word(info: RunInfo, state: RunState) -> str:
+    """The phase as people call it: a paused run that only waits for its cards is queued."""
+    return "queued" if _is_queued(info, state) else state.phase
+
+
+def pause_text(info: RunInfo, state: RunState, now: float) -> str:
+    """`paused until 22:00 (in 3 h 05 min)`, by the clock of its window; else for what a paused run waits."""
+    until = state.state.until if state.state is not None else None
+    if until is None:
+        return state.message or phase_word(info, state)
+    left = f" (in {duration(until - now)})" if until > now else ""
+    return f"paused until {_clock_text(until, info.spec.get('schedule'))}{left}"
+
+
+def headline(state: RunState) -> str:
+    """The one sentence on a run's phase: of a failed run its diagnosis, where there is one."""
+    found = state.diagnosis if state.phase == "failed" else None
+    return state.message if found is None or state.message.endswith(found.sentence) else found.sentence
+
+
+def note_text(info: RunInfo, state: RunState, now: float) -> str:
+    """What a list says of a run besides its phase: until when it is paused, why it failed; mostly nothing."""
+    if state.phase == "paused":
+        return pause_text(info, state, now)
+    return headline(state) if state.phase == "failed" else ""
+
+
+def recovery_texts(recoveries: Iterable[Recovery]) -> Iterator[str]:
+    """`batch 8 x 16 → 4 x 32 after an out-of-memory, from step 120 on`: each recovery, in their order."""
+    before = ""
+    for recovery in recoveries:
+        values = {key.removeprefix("train."): value for key, value in recovery.changes.items()}
+        batch, accum = values.get("per_device_train_batch_size"), values.get("gradient_accumulation_steps")
+        if batch is None or accum is None:
+            change = ", ".join(f"{key} = {value}" for key, value in values.items())
+        else:
+            after = f"{batch} × {accum}"
+            change = "batch " + " → ".join(filter(None, (before or _batch_before(batch, accum), after)))
+            before = after
+        yield f"{change} after an out-of-memory, from step {recovery.step:,} on"
+
+
+def _batch_before(batch: int, accum: int) -> str:
+    """What became this batch, the largest of at most half that divides the rows; empty when it may be several."""
+    rows = batch * accum
+    fitting = [
+        f"{size} × {rows // size}"
+        for size in range(2 * batch, rows + 1)
+        if rows % size == 0 and all(rows % between for between in range(batch + 1, size // 2 + 1))
+    ]
+    return fitting[0] if len(fitting) == 1 else ""
+
+
+def alert_text(alert: Event) -> str:
+    """`✗ stall: no step for 75 s`: sign, name and message on one line."""
+    return f"{SEVERITY_MARK[alert.severity]} {alert.name}: {' '.join(alert.message.split())}"
+
+
+def moment_text(moment: float) -> str:
+    """Unix seconds as `2026-01-31 22:04:09`, by this machine's clock."""
+    return datetime.fromtimestamp(moment).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _is_queued(info: RunInfo, state: RunState) -> bool:
+    until = state.state.until if state.state is not None else None
+    return state.phase == "paused" and info.queue and until is None
+
+
+def _clock_text(moment: float, schedule: object) -> str:
+    """A moment as `22:00` by the clock of a daily window; its zone stands behind where this machine's differs."""
+    here = datetime.fromtimestamp(moment).strftime("%H:%M")
+    window = _window(schedule)
+    if window is None or window.clock(moment) == here:
+        return here
+    return f"{window.clock(moment)} {window.zone}"
+
+
+def _window(schedule: object) -> Window | None:
+    try:
+        return parse_window(schedule) if isinstance(schedule, str) else None
+    except ValueError:  # the run directory came from elsewhere
+        return None
+
+
+def plain_text(text: str) -> str:
+    """A text from a log without colours and other control characters."""
+    return _NOT_TEXT.sub("", text).expandtabs(4)
+
+
 def loss_text(loss: float | None) -> str:
     """A loss, or that it was not finite."""
     return "not finite" if loss is None else f"{loss:.4f}"
@@ -195,13 +301,37 @@ def loss_text(loss: float | None) -> str:
 
 def summary_lines(snapshot: Snapshot) -> Iterator[str]:
     """What a finished, stopped or failed run was, and where it is."""
-    yield f"{snapshot.state.phase}: {snapshot.state.message}"
+    yield f"{snapshot.state.phase}: {headline(snapshot.state)}"
+    yield from _failure_lines(snapshot)
     if snapshot.prepared is not None:
         yield f"data           {prepared_text(snapshot.prepared)}"
     yield from result_lines(snapshot)
+    yield from (f"recovered      {text}" for text in recovery_texts(snapshot.info.recoveries))
+    yield from (f"alert          {alert_text(alert)}" for alert in snapshot.alerts)
     if snapshot.rejected_lines:
         yield f"left out       {snapshot.rejected_lines:,} lines of its files that cannot be read"
     yield f"run directory  {snapshot.run.path}"
+
+
+def _failure_lines(snapshot: Snapshot) -> Iterator[str]:
+    """What would help a failed run, the end of the first failing rank's traceback, and where to read on."""
+    diagnosis = snapshot.diagnosis
+    if diagnosis is not None:
+        if diagnosis.hint:
+            yield f"→ {diagnosis.hint}"
+        lines = plain_text(diagnosis.detail).strip("\n").splitlines()
+        if lines:
+            yield f"{'its log' if diagnosis.rank is None else f'rank {diagnosis.rank}':<15}{lines[0]}"
+            yield from ("    …",) if len(lines) > TRACEBACK_LINES + 1 else ()
+            yield from (f"    {line}" for line in lines[1:][-TRACEBACK_LINES:])
+    if snapshot.state.phase == "failed":
+        yield f"logs           {log_place(snapshot)}"
+
+
+def log_place(snapshot: Snapshot) -> str:
+    """The log to read after a failure: of the rank that failed first, else all of them."""
+    rank = snapshot.diagnosis.rank if snapshot.diagnosis is not None else None
+    return str(snapshot.run.logs if rank is None else snapshot.run.rank_log(rank))
 
 
 def result_lines(snapshot: Snapshot) -> Iterator[str]:
@@ -237,6 +367,13 @@ def snapshot_json(snapshot: Snapshot) -> dict[str, Any]:
         "phase": snapshot.state.phase,
         "message": snapshot.state.message,
         "alive": snapshot.state.alive,
+        "until": snapshot.state.state.until if snapshot.state.state and snapshot.state.phase == "paused" else None,
+        "alerts": [
+            {"name": alert.name, "severity": alert.severity, "message": alert.message, "time": alert.time}
+            for alert in snapshot.alerts
+        ],
+        "diagnosis": msgspec.to_builtins(snapshot.diagnosis) if snapshot.diagnosis else None,
+        "recoveries": msgspec.to_builtins(snapshot.info.recoveries),
         "max_steps": snapshot.max_steps,
         "last": msgspec.to_builtins(last) if last else None,
         "evaluation": msgspec.to_builtins(snapshot.evaluations[-1]) if snapshot.evaluations else None,
@@ -248,8 +385,10 @@ def snapshot_json(snapshot: Snapshot) -> dict[str, Any]:
 
 
 def run_row(snapshot: Snapshot) -> tuple[str, ...]:
-    """One run as cells: id, age, method, phase, progress."""
+    """One run as cells: id, age, method, phase, progress and what else is to be said."""
     info, state, last, total = snapshot.info, snapshot.state, snapshot.last, snapshot.max_steps
     age = duration(max(0.0, snapshot.taken - info.created))
-    progress = f"step {last.step:,}/{total:,}" if last and total else state.message[:60]
-    return (snapshot.run.run_id, f"{age} ago", str(info.spec.get("method")), state.phase, progress)
+    note = note_text(info, state, snapshot.taken)
+    progress = f"step {last.step:,}/{total:,}" if last and total else "" if note else state.message
+    words = (" ".join(part.split()) for part in (progress, note) if part)
+    return (snapshot.run.run_id, f"{age} ago", str(info.spec.get("method")), phase_word(info, state), " · ".join(words))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, ClassVar
 
 from textual import work
@@ -51,7 +51,7 @@ class PanelApp(App[None]):
 
     def get_theme_variable_defaults(self) -> dict[str, str]:
         """Our own colours under any theme."""
-        own = ("series-", "rule", "quiet")
+        own = ("series-", "rule", "quiet", "alarm", "caution")
         return {name: colour for name, colour in THEME.variables.items() if name.startswith(own)}
 
     def get_default_screen(self) -> Screen[None]:
@@ -116,7 +116,7 @@ class PanelApp(App[None]):
         except (T5PanelError, OSError) as error:
             self.post_message(Refused("This run cannot start", planning_faults(error)))
             return
-        self.post_message(_read(run, started=True))
+        self.post_message(_read(run, self._services.clock, started=True))
 
     @work(thread=True, group="start")
     def _resume(self, run: RunDir) -> None:
@@ -128,7 +128,7 @@ class PanelApp(App[None]):
         except UNREADABLE as error:
             self.post_message(Refused("This run cannot go on", reading_faults(run, error)))
             return
-        self.post_message(_read(run, started=True))
+        self.post_message(_read(run, self._services.clock, started=True))
 
     def on_doubted(self, event: Doubted) -> None:
         """Ask before a start that leaves little memory."""
@@ -208,7 +208,7 @@ class PanelApp(App[None]):
         from t5panel.tui.listing import newest
 
         found = run or newest()
-        message = _read(found) if found else RunRead(None)
+        message = _read(found, self._services.clock) if found else RunRead(None)
         if not get_current_worker().is_cancelled:
             self.post_message(message)
 
@@ -241,12 +241,12 @@ def run_panel(wish: Wish) -> None:
     PanelApp(wish).run()
 
 
-def _read(run: RunDir, *, started: bool = False) -> RunRead:
+def _read(run: RunDir, clock: Callable[[], float], *, started: bool = False) -> RunRead:
     from t5panel.monitor.history import History
     from t5panel.tui.faults import UNREADABLE, reading_faults
 
     try:
-        return RunRead(run, History(run), started=started)
+        return RunRead(run, History(run, clock), started=started)
     except UNREADABLE as error:
         return RunRead(run, faults=reading_faults(run, error), started=started)
 

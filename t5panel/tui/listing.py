@@ -11,6 +11,7 @@ from t5panel.contract.layout import RunDir
 from t5panel.contract.records import Phase, RunInfo, Start, Step
 from t5panel.monitor.runs import read_state
 from t5panel.monitor.tail import last_lines
+from t5panel.render import note_text, phase_word
 from t5panel.session import list_runs
 from t5panel.tui.faults import UNREADABLE
 
@@ -26,6 +27,10 @@ class RunRow:
     run: RunDir
     preset: str
     phase: Phase
+    word: str
+    """The phase as people call it."""
+    note: str
+    """Until when it is paused, why it failed; mostly nothing."""
     alive: bool
     rehearsal: bool
     effective_batch: int
@@ -35,9 +40,9 @@ class RunRow:
     created: float
 
 
-def read_rows() -> tuple[RunRow, ...]:
-    """Every run of this user, newest first; one whose files cannot be read is left out."""
-    return tuple(row for run, info in _runs() if (row := _readable_row(run, info)) is not None)
+def read_rows(now: float) -> tuple[RunRow, ...]:
+    """Every run of this user, newest first; one whose files cannot be read is left out. `now` in unix seconds."""
+    return tuple(row for run, info in _runs() if (row := _readable_row(run, info, now)) is not None)
 
 
 def newest() -> RunDir | None:
@@ -57,19 +62,21 @@ def _runs() -> list[tuple[RunDir, RunInfo]]:
         return []
 
 
-def _readable_row(run: RunDir, info: RunInfo) -> RunRow | None:
+def _readable_row(run: RunDir, info: RunInfo, now: float) -> RunRow | None:
     try:
-        return _row(run, info)
+        return _row(run, info, now)
     except UNREADABLE:
         return None
 
 
-def _row(run: RunDir, info: RunInfo) -> RunRow:
+def _row(run: RunDir, info: RunInfo, now: float) -> RunRow:
     state, step, start = read_state(run), _last_step(run), _start(run)
     return RunRow(
         run=run,
         preset=info.preset,
         phase=state.phase,
+        word=phase_word(info, state),
+        note=" ".join(note_text(info, state, now).split()),
         alive=state.alive,
         rehearsal=info.rehearsal,
         effective_batch=int(info.plan["effective_batch"]),

@@ -24,6 +24,8 @@ THEME = Theme(
         **{f"series-{number}": colour for number, colour in enumerate(SERIES)},
         "rule": "#3B4757",
         "quiet": "#8593A3",
+        "alarm": "#B3261E",
+        "caution": "#F0E442",
         "footer-background": "#151B23",
         "footer-key-foreground": "#E69F00",
         "footer-description-foreground": "#B6C0CC",

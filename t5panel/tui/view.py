@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from t5panel.contract.layout import RunDir
-from t5panel.contract.records import RunInfo
+from t5panel.contract.records import Event, RunInfo
 from t5panel.errors import Fault, UsageError
 from t5panel.monitor.history import History, Snapshot
 from t5panel.monitor.runs import user_faults
 from t5panel.monitor.tail import last_lines
 from t5panel.plan.planning import formula
-from t5panel.render import duration
+from t5panel.render import alert_text, duration, plain_text
 from t5panel.tui.faults import REMOVED
 
 LOG_LINES = 60
 JOURNAL = "the run"
 """Not a log file: what the supervisor noted of the run."""
-_NOT_TEXT = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f]")
 
 
 @dataclass(frozen=True)
@@ -50,11 +48,17 @@ def look(history: History, log_name: str | None) -> RunView:
     if not snapshot.run.path.is_dir():
         raise UsageError.of(snapshot.run.run_id, REMOVED)
     logs = log_names(int(snapshot.info.spec["num_gpus"]))
-    names = logs if log_name is None else (log_name,)
+    names = (*_guilty(snapshot), *logs) if log_name is None else (log_name,)
     ends = ((name, _end_of(snapshot, name)) for name in names)
     name, lines = next((end for end in ends if any(end[1])), (names[0], ()))
-    clean = tuple(_NOT_TEXT.sub("", line.expandtabs(4)) for line in lines)
+    clean = tuple(map(plain_text, lines))
     return RunView(snapshot, formula_of(snapshot.info), logs, name, clean, user_faults(snapshot.run))
+
+
+def _guilty(snapshot: Snapshot) -> tuple[str, ...]:
+    """The log of the rank that failed first."""
+    diagnosis = snapshot.diagnosis
+    return () if diagnosis is None or diagnosis.rank is None else (f"rank {diagnosis.rank}",)
 
 
 def formula_of(info: RunInfo) -> str:
@@ -71,7 +75,11 @@ def _end_of(snapshot: Snapshot, name: str) -> tuple[str, ...]:
     if name != JOURNAL:
         return last_lines(log_path(snapshot.run, name), LOG_LINES)
     begin, events = snapshot.info.created, snapshot.events[-LOG_LINES:]
-    return tuple(f"+{duration(max(0.0, event.time - begin))}  {event.name}: {event.message}" for event in events)
+    return tuple(f"+{duration(max(0.0, event.time - begin))}  {_journal_text(event)}" for event in events)
+
+
+def _journal_text(event: Event) -> str:
+    return f"{event.name}: {event.message}" if event.severity == "info" else alert_text(event)
 
 
 def log_path(run: RunDir, name: str) -> Path:

@@ -9,16 +9,31 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from t5panel.contract.layout import RunDir
-from t5panel.contract.records import Card, Event, Phase, ProcessId, RunInfo, Sample, State, Step, encode_line
+from t5panel.contract.records import (
+    Card,
+    Diagnosis,
+    Event,
+    Phase,
+    ProcessId,
+    Recovery,
+    RunInfo,
+    Sample,
+    State,
+    Step,
+    encode_line,
+)
 from t5panel.monitor.proc import boot_id, read_process
 from t5panel.plan.machine import GIB
 
 RECORDING = Path(__file__).parent.parent / "data" / "recorded-run"
 CREATED = 1767268800.0
+OPENING = CREATED + 10 * 3600
+"""22:00 UTC on the day of the recording."""
 NEVER = "00000000-0000-0000-0000-000000000000"
 
 
@@ -51,6 +66,73 @@ def ended(run: RunDir, phase: Phase, message: str) -> RunDir:
     return run
 
 
+STALL = Event(CREATED + 95, "stall", "no step for 61 s after step 50, usually one takes 0.8 s", "error")
+SPIKE = Event(CREATED + 80, "loss-spike", "the loss jumped from 3.121 to 7.904 at step 50", "warning")
+DISK = Event(CREATED + 20, "disk", "the next checkpoint will not fit: 0.4 GiB free, it takes 1.1 GiB", "warning")
+OOM = Diagnosis(
+    code="cuda-out-of-memory",
+    sentence="CUDA out of memory on rank 1 at step 51: 17.9 GiB allocated, 18.6 GiB reserved of 19.6 GiB",
+    hint="--set train.per_device_train_batch_size=1 --set train.gradient_accumulation_steps=4 is the nearest that fits",
+    rank=1,
+    detail="""Traceback (most recent call last):
+  File "/home/user/t5panel/trainers/manual.py", line 83, in <module>
+    main()
+  File "/home/user/t5panel/trainers/manual.py", line 61, in train
+    loss.backward()
+  File "/home/user/venv/lib/python3.12/site-packages/torch/_tensor.py", line 647, in backward
+    torch.autograd.backward(self, gradient, retain_graph, create_graph, inputs=inputs)
+  File "/home/user/venv/lib/python3.12/site-packages/torch/autograd/__init__.py", line 354, in backward
+    _engine_run_backward(tensors, grad_tensors_, retain_graph, create_graph)
+  File "/home/user/venv/lib/python3.12/site-packages/torch/autograd/graph.py", line 829, in _engine_run_backward
+    return Variable._execution_engine.run_backward(*args, **kwargs)
+torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 1.21 GiB. GPU 1 has a total capacity of 19.60 GiB""",
+)
+
+
+def tell(run: RunDir, *events: Event) -> RunDir:
+    """The same run after its supervisor noted more."""
+    with run.events.open("ab") as file:
+        file.writelines(map(encode_line, events))
+    return run
+
+
+def paused(home: Path, name: str = "20260101-130000-manual") -> RunDir:
+    """The run at step 50, paused until its daily window opens; its supervisor played by this very process."""
+    run = living(home, name, cards=3)
+    _change_info(run, spec={**_info(run).spec, "schedule": "22:00-08:00"})
+    _write_state(run, "paused", "paused until 22:00", boot=boot_id(), until=OPENING)
+    return run
+
+
+def queued(home: Path, name: str = "20260101-140000-manual") -> RunDir:
+    """The run before its first step, waiting for cards."""
+    run = living(home, name, cards=3)
+    run.metrics.unlink()
+    run.samples.unlink()
+    _change_info(run, queue=True)
+    _write_state(run, "paused", "queued: card 0 is used by 20260101-130000-manual", boot=boot_id())
+    return run
+
+
+def diagnosed(home: Path, name: str = "20260101-110000-manual", *, diagnosis: Diagnosis = OOM) -> RunDir:
+    """The run at step 50, failed, its cause known, after one recovery."""
+    run = _cut(finished(home, name), steps=50)
+    _give_cards(run, 3)
+    batch = {"train.per_device_train_batch_size": 2, "train.gradient_accumulation_steps": 2}
+    _change_info(run, recoveries=(Recovery(CREATED + 40, 20, "CUDA out of memory on rank 0 at step 23", batch),))
+    message = "the ranks ended without a result (the launcher ended with 1)"
+    _write_state(run, "failed", message, boot=NEVER, diagnosis=diagnosis)
+    return tell(run, Event(CREATED + 96, "failed", diagnosis.sentence, "error"))
+
+
+def _info(run: RunDir) -> RunInfo:
+    return msgspec.json.decode(run.run_json.read_bytes(), type=RunInfo)
+
+
+def _change_info(run: RunDir, **changes: Any) -> None:  # noqa: ANN401
+    run.run_json.write_bytes(msgspec.json.encode(msgspec.structs.replace(_info(run), **changes)))
+
+
 def _cut(run: RunDir, *, steps: int) -> RunDir:
     """Forget what came after a step."""
     lines = run.metrics.read_bytes().splitlines(keepends=True)
@@ -69,17 +151,27 @@ def _keep(path: Path, kind: type[Sample] | type[Event], last: float) -> None:
     path.write_bytes(b"".join(line for line in lines if msgspec.json.decode(line, type=kind).time <= last))
 
 
-def _write_state(run: RunDir, phase: Phase, message: str, *, boot: str) -> None:
+def _write_state(
+    run: RunDir,
+    phase: Phase,
+    message: str,
+    *,
+    boot: str,
+    until: float | None = None,
+    diagnosis: Diagnosis | None = None,
+) -> None:
     own = read_process(os.getpid())
     assert own is not None
-    state = State(phase, run.run_id, boot, CREATED, ProcessId(own.pid, own.start_time), None, (), message=message)
+    supervisor = ProcessId(own.pid, own.start_time)
+    state = State(
+        phase, run.run_id, boot, CREATED, supervisor, None, (), message=message, until=until, diagnosis=diagnosis
+    )
     run.state.write_bytes(msgspec.json.encode(state))
 
 
 def _give_cards(run: RunDir, count: int) -> None:
     """The same run and readings on a machine with cards."""
-    info = msgspec.json.decode(run.run_json.read_bytes(), type=RunInfo)
-    run.run_json.write_bytes(msgspec.json.encode(msgspec.structs.replace(info, rehearsal=False)))
+    _change_info(run, rehearsal=False)
     samples = [msgspec.json.decode(line, type=Sample) for line in run.samples.read_bytes().splitlines()]
     lines = []
     for at, sample in enumerate(samples):

@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 from textual.pilot import Pilot
 
+from t5panel.tui.screens.details import DetailsDialog
 from t5panel.tui.screens.run import RunScreen
 from t5panel.tui.screens.stop import StopDialog
 from t5panel.tui.widgets.methods import MethodList
 
 from .panels import NO_CARDS, THREE_CARDS, panel, planned, screen_text, until
-from .recorded import crashed, ended, finished, living
+from .recorded import DISK, SPIKE, STALL, crashed, diagnosed, ended, finished, living, paused, tell
 
 Compare = Callable[..., bool]
 sizes = pytest.mark.parametrize("size", [(80, 24), (120, 30)], ids=["80x24", "120x30"])
@@ -43,6 +44,13 @@ async def faulty(pilot: Pilot[None]) -> None:
     await planned(pilot)
     await pilot.press("e", "0", "down", "x", "escape")
     await until(pilot, lambda: isinstance(pilot.app.focused, MethodList))
+
+
+async def explained(pilot: Pilot[None]) -> None:
+    """The newest run was opened, and what is known of its failure."""
+    await opened_last(pilot)
+    await pilot.press("d")
+    await until(pilot, lambda: isinstance(pilot.app.screen, DetailsDialog))
 
 
 async def asked(pilot: Pilot[None]) -> None:
@@ -83,15 +91,34 @@ def test_a_finished_run(snap_compare: Compare, home: Path) -> None:
     assert snap_compare(panel(NO_CARDS), run_before=opened_last, terminal_size=(120, 30))
 
 
-def test_a_crashed_run(snap_compare: Compare, home: Path) -> None:
-    crashed(home)
-    assert snap_compare(panel(NO_CARDS), run_before=opened_last, terminal_size=(80, 24))
+@sizes
+def test_a_failed_run(snap_compare: Compare, home: Path, size: tuple[int, int]) -> None:
+    diagnosed(home)
+    assert snap_compare(panel(THREE_CARDS), run_before=opened_last, terminal_size=size)
+
+
+def test_the_traceback_of_a_failed_run(snap_compare: Compare, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("t5panel.tui.screens.details.log_place", lambda _: "/runs/failed/logs/rank-1.log")
+    diagnosed(home)
+    assert snap_compare(panel(THREE_CARDS), run_before=explained, terminal_size=(80, 24))
+
+
+@sizes
+def test_a_run_with_alerts(snap_compare: Compare, home: Path, size: tuple[int, int]) -> None:
+    tell(living(home, cards=3), DISK, SPIKE, STALL)
+    assert snap_compare(panel(THREE_CARDS), run_before=watched, terminal_size=size)
+
+
+def test_a_paused_run(snap_compare: Compare, home: Path) -> None:
+    paused(home)
+    assert snap_compare(panel(THREE_CARDS), run_before=watched, terminal_size=(80, 24))
 
 
 @sizes
 def test_the_list_of_runs(snap_compare: Compare, home: Path, size: tuple[int, int]) -> None:
     finished(home)
-    crashed(home)
+    diagnosed(home)
+    paused(home, "20260101-140000-manual")
     ended(crashed(home, "20260101-090000-manual"), "stopped", "stopped at step 50")
     living(home)
     assert snap_compare(panel(NO_CARDS), run_before=listed, terminal_size=size)

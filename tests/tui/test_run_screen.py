@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -11,21 +12,40 @@ from textual.pilot import Pilot
 
 from t5panel import session
 from t5panel.contract.layout import RunDir
+from t5panel.contract.records import Event, State
 from t5panel.errors import UsageError
+from t5panel.monitor.history import History
+from t5panel.monitor.runs import RunState
 from t5panel.tui.messages import RunChosen
 from t5panel.tui.screens import run as run_screen
+from t5panel.tui.screens.details import DetailsDialog
 from t5panel.tui.screens.faults import FaultsDialog
 from t5panel.tui.screens.run import RunScreen
 from t5panel.tui.screens.runs import RunsScreen
 from t5panel.tui.screens.setup import SetupScreen
-from t5panel.tui.screens.stop import StopDialog
+from t5panel.tui.screens.stop import StopDialog, stop_text
+from t5panel.tui.widgets.banner import AlertBanner, banner_text
 from t5panel.tui.widgets.curves import LossPlot
 from t5panel.tui.widgets.memory import MemoryPane
 from t5panel.tui.widgets.status import StatusPane
 from t5panel.tui.widgets.texts import EndingPane, LogPane, PredictionPane
 
 from .panels import THREE_CARDS, panel, planned, screen_text, shown, until
-from .recorded import crashed, ended, finished, living
+from .recorded import (
+    CREATED,
+    DISK,
+    OOM,
+    SPIKE,
+    STALL,
+    crashed,
+    diagnosed,
+    ended,
+    finished,
+    living,
+    paused,
+    queued,
+    tell,
+)
 
 SIZE = (120, 30)
 
@@ -103,7 +123,7 @@ async def test_a_crashed_run_says_so_and_offers_to_go_on(home: Path) -> None:
         await watched(pilot)
 
         assert "✗ failed" in shown(pilot, StatusPane)
-        assert "the supervisor died" in shown(pilot, StatusPane)
+        assert "the machine was restarted" in shown(pilot, StatusPane)
         assert "r resumes from step 40" in shown(pilot, EndingPane)
         assert "r resume" in screen_text(pilot)
         assert "s stop" not in screen_text(pilot)
@@ -152,22 +172,6 @@ async def test_the_journal_of_a_run_is_one_of_its_logs(home: Path) -> None:
         assert isinstance(pilot.app.screen, RunScreen)
         assert pilot.app.screen.view is not None
         assert "started: the supervisor started" in pilot.app.screen.view.log_lines[0]
-
-
-async def test_an_ended_run_goes_on_with_one_key(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    resumed: list[RunDir] = []
-    monkeypatch.setattr(session, "resume", resumed.append)
-    run = crashed(home)
-
-    async with panel().run_test(size=SIZE) as pilot:
-        await planned(pilot)
-        await pilot.press("2")
-        await watched(pilot)
-        await pilot.press("r")
-        await until(pilot, lambda: bool(resumed))
-        await watched(pilot)
-
-        assert resumed == [run]
 
 
 async def test_a_run_that_cannot_go_on_says_why(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -351,3 +355,135 @@ async def test_no_colour_and_any_size_work(home: Path, monkeypatch: pytest.Monke
         await pilot.resize_terminal(40, 10)
 
         assert pilot.app.no_color
+
+
+async def test_the_worst_alert_is_a_banner_that_goes_when_it_is_over(home: Path) -> None:
+    run = tell(living(home), DISK, SPIKE, STALL)
+
+    async with panel().run_test(size=(80, 24)) as pilot:
+        await watched(pilot)
+        await until(pilot, lambda: "ERROR" in screen_text(pilot))
+        banner, plot = shown(pilot, AlertBanner), shown(pilot, LossPlot)
+        await pilot.press("d")
+        await until(pilot, lambda: isinstance(pilot.app.screen, DetailsDialog))
+        details = screen_text(pilot)
+        await pilot.press("escape")
+        tell(run, Event(CREATED + 99, "stall", "the ranks make steps again"))
+        await until(pilot, lambda: "loss-spike" in shown(pilot, AlertBanner))
+        warning = shown(pilot, AlertBanner)
+        tell(run, *(Event(CREATED + 99, name, "over") for name in ("disk", "loss-spike")))
+        await until(pilot, lambda: not pilot.app.screen.query_one(AlertBanner).display)
+        await pilot.press("d")
+
+        assert banner == " ✗ ERROR  stall: no step for 61 s after step 50, usually …  +2 more · d details"
+        assert warning == " ! WARNING  loss-spike: the loss jumped from 3.121 to 7.9…  +1 more · d details"
+        assert len(plot.splitlines()) >= 7
+        assert "disk  since 2026-01-01 12:00:20" in details
+        assert isinstance(pilot.app.screen, RunScreen)
+
+
+def test_a_banner_is_cut_by_the_cells_of_its_characters() -> None:
+    alert = Event(CREATED, "card-lost", "显卡一不再响应：请检查电源和温度\n[red]检查点仍然安全" * 3, "error")
+
+    text = banner_text((alert,), 60)
+
+    assert text.cell_length == 60
+    assert text.plain.startswith(" ✗ ERROR  card-lost: 显卡一不再响应")
+    assert text.plain.endswith("  d details ")
+    assert "\n" not in text.plain
+
+
+async def test_a_paused_run_counts_down_and_its_stop_says_that_it_will_not_go_on(home: Path) -> None:
+    paused(home)
+
+    async with panel(THREE_CARDS).run_test(size=SIZE) as pilot:
+        await watched(pilot)
+        status = shown(pilot, StatusPane)
+        await pilot.press("s")
+        await until(pilot, lambda: isinstance(pilot.app.screen, StopDialog))
+
+        assert "‖ paused  20260101-130000-manual" in status
+        assert "paused until 22:00 (in 6 h 55 min) · checkpoint of step 40" in status
+        assert "it will not go on by itself" in screen_text(pilot)
+        assert "The checkpoint of step 40 stays" in screen_text(pilot)
+        assert "leave it paused" in screen_text(pilot)
+
+
+async def test_a_failed_run_says_why_and_one_key_shows_the_traceback(home: Path) -> None:
+    run = diagnosed(home)
+    run.rank_log(1).write_text("last words of rank one\n")
+
+    async with panel(THREE_CARDS).run_test(size=SIZE) as pilot:
+        await planned(pilot)
+        await pilot.press("2")
+        await watched(pilot)
+        status, log, ending = shown(pilot, StatusPane), shown(pilot, LogPane), shown(pilot, EndingPane)
+        await pilot.press("d")
+        await until(pilot, lambda: isinstance(pilot.app.screen, DetailsDialog))
+        top = screen_text(pilot)
+        await pilot.press("end")
+        await until(pilot, lambda: "torch.OutOfMemoryError" in screen_text(pilot))
+        await pilot.press("escape")
+        await until(pilot, lambda: isinstance(pilot.app.screen, RunScreen))
+
+        assert OOM.sentence in status
+        assert f"→ {OOM.hint}" in status
+        assert "last words of rank one" in log
+        assert "r resumes from step 40" in ending
+        assert "d shows the traceback of rank 1" in ending
+        assert "Rank 1 failed first" in top
+        assert "rank-1.log" in top.replace("\n", "")
+
+
+async def test_the_list_says_until_when_a_run_is_paused_and_why_one_failed(home: Path) -> None:
+    diagnosed(home)
+    paused(home)
+
+    async with panel(THREE_CARDS).run_test(size=(80, 24)) as pilot:
+        await watched(pilot)
+        await pilot.press("3")
+        await until(pilot, lambda: "✗ failed" in screen_text(pilot))
+
+        text = screen_text(pilot)
+        assert "╰ paused until 22:00 (in 6 h 55 min)" in text
+        assert "╰ CUDA out of memory on rank 1 at step 51: 17.9 GiB allocated, 18.6 GiB res…" in text
+
+
+async def test_a_run_that_was_cut_off_or_died_while_paused_goes_on_with_one_key(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resumed: list[RunDir] = []
+    monkeypatch.setattr(session, "resume", resumed.append)
+    runs = [
+        crashed(home),
+        ended(crashed(home, "20260101-100000-manual"), "paused", "paused until 22:00"),
+    ]
+
+    async with panel().run_test(size=(80, 24)) as pilot:
+        await planned(pilot)
+        for number, run in enumerate(runs, 1):
+            pilot.app.post_message(RunChosen(run))
+            await until(pilot, lambda run=run: run.run_id in screen_text(pilot))  # type: ignore[misc]
+            assert "r resume" in screen_text(pilot).splitlines()[-1]
+            await pilot.press("r")
+            await until(pilot, lambda number=number: len(resumed) == number)  # type: ignore[misc]
+            await pilot.app.workers.wait_for_complete()
+
+    assert resumed == runs
+
+
+def test_a_stop_says_what_it_does_in_every_phase(home: Path) -> None:
+    waiting, young = queued(home), queued(home, "20260101-150000-manual")
+    ended(young, "starting", "reading and tokenising the data")
+
+    texts = [stop_text(replace(History(run).refresh(), state=state_of(run))) for run in (waiting, young, living(home))]
+
+    assert texts[0].startswith("It leaves the queue; nothing of it runs yet.")
+    assert texts[1].startswith("It has made no step since its start")
+    assert texts[2].startswith("The ranks finish the present optimizer step, save a checkpoint and exit.")
+
+
+def state_of(run: RunDir) -> RunState:
+    """The state as it was written, as if its supervisor lived."""
+    state = msgspec.json.decode(run.state.read_bytes(), type=State)
+    return RunState(state.phase, state.message, alive=True, state=state)

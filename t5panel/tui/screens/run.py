@@ -18,8 +18,10 @@ from t5panel.monitor.history import History
 from t5panel.session import request_stop
 from t5panel.tui.faults import UNREADABLE, reading_faults
 from t5panel.tui.messages import Refused, ResumeRequested, StopAsked, Watched
+from t5panel.tui.screens.details import DetailsDialog, has_details
 from t5panel.tui.screens.stop import StopDialog, StopWish
 from t5panel.tui.view import RunView, look
+from t5panel.tui.widgets.banner import AlertBanner
 from t5panel.tui.widgets.curves import LossPlot, RamPlot, VramPlot
 from t5panel.tui.widgets.header import HeaderBar
 from t5panel.tui.widgets.memory import MemoryPane
@@ -36,6 +38,7 @@ class RunScreen(Screen[None]):
         Binding("s", "stop", "stop", tooltip="Stop with a checkpoint; asks first"),
         Binding("K", "kill", "kill", show=False, tooltip="End all processes at once, without a checkpoint; asks first"),
         Binding("r", "resume", "resume", tooltip="Go on from the newest complete checkpoint"),
+        Binding("d", "details", "details", show=False, tooltip="Alerts, recoveries, a failed run's traceback and log"),
         Binding("l", "scale", "scale", tooltip="Logarithmic or linear loss axis"),
         Binding("o", "other_log", "next log", tooltip="Walk through the logs of ranks, launcher and preparation"),
         Binding("n", "app.go('setup')", "new run", tooltip="Set up another run; this one is left alone"),
@@ -56,6 +59,7 @@ class RunScreen(Screen[None]):
     def compose(self) -> ComposeResult:
         """Plots and log on the left, memory and texts on the right; below one another when narrow."""
         yield HeaderBar("run", self._machine)
+        yield AlertBanner().data_bind(RunScreen.view)
         yield StatusPane().data_bind(RunScreen.view, RunScreen.faults)
         with Container(id="run"):
             with Vertical(id="main"):
@@ -93,11 +97,10 @@ class RunScreen(Screen[None]):
         self.faults = event.faults
         if event.view is None:
             return
-        alive = event.view.snapshot.state.alive
-        changed = self.view is None or self.view.snapshot.state.alive != alive
-        self.set_class(not alive, "-ended")
-        self.view = event.view
-        if changed:
+        before, now = self.view, event.view
+        self.set_class(not now.snapshot.state.alive, "-ended")
+        self.view = now
+        if before is None or _offers(before) != _offers(now):
             self.refresh_bindings()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
@@ -107,6 +110,8 @@ class RunScreen(Screen[None]):
             return state is not None and state.alive
         if action == "resume":
             return state is not None and not state.alive and state.phase != "finished"
+        if action == "details":
+            return self.view is not None and has_details(self.view.snapshot)
         return True
 
     def action_stop(self) -> None:
@@ -120,6 +125,11 @@ class RunScreen(Screen[None]):
     def action_resume(self) -> None:
         """Ask the app for it."""
         self.post_message(ResumeRequested(self.run))
+
+    def action_details(self) -> None:
+        """All that is known of what went wrong."""
+        if self.view is not None:
+            self.app.push_screen(DetailsDialog(self.view.snapshot))
 
     def action_scale(self) -> None:
         """The other scale."""
@@ -137,10 +147,7 @@ class RunScreen(Screen[None]):
         if self.view is None:
             return
         snapshot = self.view.snapshot
-        saved = snapshot.checkpoint.step if snapshot.checkpoint else None
-        stopping = snapshot.state.phase == "stopping"
-        dialog = StopDialog(self.run.run_id, saved_step=saved, kill=kill or stopping, stopping=stopping)
-        self.app.push_screen(dialog, self._end)
+        self.app.push_screen(StopDialog(snapshot, kill=kill or snapshot.state.phase == "stopping"), self._end)
 
     def _end(self, wish: StopWish | None) -> None:
         if wish is not None:
@@ -159,3 +166,8 @@ class RunScreen(Screen[None]):
         if not event.heard:
             self.notify("the run has ended already", severity="warning")
         self.refresh_view()
+
+
+def _offers(view: RunView) -> tuple[bool, bool]:
+    """What decides which keys the footer shows."""
+    return view.snapshot.state.alive, has_details(view.snapshot)

@@ -67,7 +67,7 @@ class RunsScreen(Screen[None]):
 
     @work(thread=True, group="list")
     def _look(self) -> None:
-        self.post_message(Listed(read_rows()))
+        self.post_message(Listed(read_rows(self._clock())))
 
     def on_listed(self, event: Listed) -> None:
         """Show them, the cursor where it was."""
@@ -87,12 +87,15 @@ class RunsScreen(Screen[None]):
 
 
 def line(row: RunRow, now: float) -> Content:
-    """One run as a line of the table; `now` in unix seconds."""
+    """One run as a line of the table, and below it what else is to be said of it; `now` in unix seconds."""
     sign, style = PHASES[row.phase]
     step = "—" if row.step is None else f"{row.step:,}/{row.max_steps:,}" if row.max_steps else f"{row.step:,}"
     age = " ".join(duration(max(0.0, now - row.created)).split()[:2]) + " ago"
     words = (row.run.run_id, str(row.effective_batch), step, "—" if row.step is None else loss_text(row.loss), age)
-    return Content.assemble((_padded(f"{sign} {row.phase}", WIDTHS[0]), style), *map(_padded, words, WIDTHS[1:]))
+    cells = Content.assemble((_padded(f"{sign} {row.word}", WIDTHS[0]), style), *map(_padded, words, WIDTHS[1:]))
+    if not row.note:
+        return cells
+    return Content.assemble(cells, "\n", ("  ╰ ", "$quiet"), (row.note, style))
 
 
 def _padded(text: str, width: int) -> str:

@@ -11,9 +11,14 @@ from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
+from t5panel.contract.records import Phase
+from t5panel.monitor.history import Snapshot
+from t5panel.render import phase_word
 from t5panel.tui.parts import Part
 
 StopWish = Literal["stop", "kill"]
+IDLE: frozenset[Phase] = frozenset({"starting", "paused"})
+"""Phases without anything to save."""
 
 
 class StopDialog(ModalScreen[StopWish | None]):
@@ -25,16 +30,16 @@ class StopDialog(ModalScreen[StopWish | None]):
         Binding("escape,n,q", "keep", "keep running"),
     ]
 
-    def __init__(self, run_id: str, *, saved_step: int | None, kill: bool, stopping: bool) -> None:
+    def __init__(self, snapshot: Snapshot, *, kill: bool) -> None:
         super().__init__()
-        self._run_id, self._saved, self._kill, self._stopping = run_id, saved_step, kill, stopping
+        self._snapshot, self._kill = snapshot, kill
 
     def compose(self) -> ComposeResult:
         """Title, consequence, keys."""
         with Vertical(classes="dialog -danger" if self._kill else "dialog"):
             yield Static("Kill this run now?" if self._kill else "Stop this run?", classes="title")
-            yield Static(self._run_id, classes="quiet")
-            yield Static(kill_text(self._saved, stopping=self._stopping) if self._kill else STOP_TEXT, classes="body")
+            yield Static(self._snapshot.run.run_id, classes="quiet")
+            yield Static((kill_text if self._kill else stop_text)(self._snapshot), classes="body")
             yield Static(Content.assemble(*self._keys()))
 
     def action_choose(self) -> None:
@@ -50,19 +55,35 @@ class StopDialog(ModalScreen[StopWish | None]):
         self.dismiss(None)
 
     def _keys(self) -> tuple[Part, ...]:
-        if self._kill:
-            return ((" enter ", "reverse $error"), " kill now   ", (" esc ", "reverse"), " keep it running")
-        stop = ((" enter ", "reverse $accent"), " stop and save   ", (" K ", "reverse $error"), " kill now   ")
-        return (*stop, (" esc ", "reverse"), " keep it running")
+        phase, word = self._snapshot.state.phase, phase_word(self._snapshot.info, self._snapshot.state)
+        saves = "stop" if phase in IDLE else "stop and save"
+        keep = f"leave it {word}" if phase == "paused" else "keep it running"
+        stop = ((" enter ", "reverse $accent"), f" {saves}   ", (" K ", "reverse $error"), " kill now   ")
+        kill = ((" enter ", "reverse $error"), " kill now   ")
+        return (*(kill if self._kill else stop), (" esc ", "reverse"), f" {keep}")
 
 
-STOP_TEXT = (
-    "The ranks finish the present optimizer step, save a checkpoint and exit. Press r later to go on from there."
-)
+def stop_text(snapshot: Snapshot) -> str:
+    """What a stop does now."""
+    state, saved = snapshot.state, snapshot.checkpoint
+    later = "Press r later to start it again."
+    if saved is not None:
+        later = f"The checkpoint of step {saved.step:,} stays: press r later to go on from there."
+    match state.phase:
+        case "paused" if phase_word(snapshot.info, state) == "queued":
+            return f"It leaves the queue; nothing of it runs yet. {later}"
+        case "paused":
+            return f"Nothing of it runs now, and it will not go on by itself any more. {later}"
+        case "starting":
+            return f"It has made no step since its start, so there is nothing to save. {later}"
+    return "The ranks finish the present optimizer step, save a checkpoint and exit. Press r later to go on from there."
 
 
-def kill_text(saved_step: int | None, *, stopping: bool) -> str:
+def kill_text(snapshot: Snapshot) -> str:
     """What a kill costs."""
-    already = "It is already stopping and saving. " if stopping else ""
-    lost = f"everything after step {saved_step:,} is lost" if saved_step is not None else "all its work is lost"
+    already = "It is already stopping and saving. " if snapshot.state.phase == "stopping" else ""
+    saved = snapshot.checkpoint
+    if snapshot.state.phase == "paused" and (saved is not None or snapshot.last is None):
+        return "Nothing of it runs now, so nothing is lost; it will not go on by itself."
+    lost = f"everything after step {saved.step:,} is lost" if saved is not None else "all its work is lost"
     return f"{already}All its processes end at once, without a checkpoint: {lost}."

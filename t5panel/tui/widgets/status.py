@@ -11,7 +11,7 @@ from textual.widgets import Static
 from t5panel.contract.records import Phase
 from t5panel.errors import Fault
 from t5panel.monitor.history import Snapshot
-from t5panel.render import duration, loss_text
+from t5panel.render import duration, headline, loss_text, pause_text, phase_word
 from t5panel.tui.faults import fault_parts
 from t5panel.tui.parts import Part
 from t5panel.tui.view import RunView
@@ -30,6 +30,8 @@ PHASES: dict[Phase, tuple[str, str]] = {
     "stopped": ("■", "$warning"),
 }
 """Sign and colour of each phase."""
+LOUD: dict[Phase, str] = {"failed": "bold $error", "paused": "bold $warning"}
+"""Phases whose sentence is what the user came for."""
 
 
 class StatusPane(Static):
@@ -54,17 +56,21 @@ class StatusPane(Static):
 
 
 def status_parts(view: RunView) -> Iterator[Part]:
-    """Three lines: which run in which state; how far and how fast; what it says."""
+    """Three lines: which run in which state; how far and how fast; what it says. A fourth: what helps a failed run."""
     snapshot = view.snapshot
     info, state = snapshot.info, snapshot.state
     sign, style = PHASES[state.phase]
-    yield from ((f"{sign} {state.phase}", f"bold {style}"), "  ", (snapshot.run.run_id, "bold"))
+    yield from ((f"{sign} {phase_word(info, state)}", f"bold {style}"), "  ", (snapshot.run.run_id, "bold"))
     yield (f"  {view.formula}", "$accent")
+    if info.recoveries:
+        yield (f"  ↻ {len(info.recoveries)} × recovered, see d", "$accent")
     if info.rehearsal:
         yield from ("  ", (" REHEARSAL on the CPU ", "reverse $warning"))
     yield "\n"
     yield from _figures(snapshot)
-    yield ("\n" + _last_line(snapshot), "$error" if state.phase == "failed" else "$quiet")
+    yield ("\n" + _last_line(snapshot), LOUD.get(state.phase, "$quiet"))
+    if snapshot.diagnosis is not None and snapshot.diagnosis.hint:
+        yield (f"\n→ {snapshot.diagnosis.hint}", "$accent")
 
 
 def _figures(snapshot: Snapshot) -> Iterator[Part]:
@@ -75,15 +81,18 @@ def _figures(snapshot: Snapshot) -> Iterator[Part]:
     yield from _progress(last.step / total)
     yield from ("  step ", (f"{last.step:,}/{total:,}", "bold"), "  loss ", (loss_text(last.loss), "bold"))
     yield from ("  lr ", (f"{last.learning_rate:.1e}", "bold"))
-    if snapshot.samples_per_second:
+    if snapshot.samples_per_second and snapshot.state.phase != "paused":
         yield ("  " + f"{snapshot.samples_per_second:.1f}", "bold")
         yield " samples/s"
 
 
 def _last_line(snapshot: Snapshot) -> str:
     """While steps come in, what is left and what is safe; else what the state says."""
+    if snapshot.state.phase == "paused":
+        kept = f" · checkpoint of step {snapshot.checkpoint.step:,}" if snapshot.checkpoint else ""
+        return pause_text(snapshot.info, snapshot.state, snapshot.taken) + kept
     if snapshot.state.phase != "running" or snapshot.last is None:
-        return snapshot.state.message
+        return headline(snapshot.state)
     words = [f"{duration(snapshot.seconds_left)} left"] if snapshot.seconds_left else []
     words.append(f"checkpoint of step {snapshot.checkpoint.step:,}" if snapshot.checkpoint else "no checkpoint yet")
     if snapshot.evaluations:

@@ -11,7 +11,7 @@ from textual.reactive import reactive
 from textual.widgets import Static
 
 from t5panel.monitor.history import Snapshot
-from t5panel.render import fault_lines, result_lines
+from t5panel.render import alert_text, fault_lines, recovery_texts, result_lines
 from t5panel.tui.parts import Part
 from t5panel.tui.view import RunView
 
@@ -52,7 +52,7 @@ class EndingPane(TextPane):
     def watch_view(self, view: RunView | None) -> None:
         """Show the summary, or what went wrong."""
         self.display = view is not None and not view.snapshot.state.alive
-        self.border_title = "Result"
+        self.border_title = "Result" if view is None or view.snapshot.result is not None else "What next"
         if view is not None and self.display:
             self.say(Content.assemble(*ending_parts(view)).rstrip())
 
@@ -73,6 +73,10 @@ def ending_parts(view: RunView) -> Iterator[Part]:
     for line in result_lines(snapshot):
         name, value = line[:15], line[15:]
         yield from ((name, "$quiet"), f"{value}\n")
+    for text in recovery_texts(snapshot.info.recoveries):
+        yield from (("↻ ", "$accent"), f"{text}\n")
+    for alert in snapshot.alerts:
+        yield (f"{alert_text(alert)}\n", "$error" if alert.severity == "error" else "$warning")
     for line in fault_lines(view.faults):
         yield (f"{line}\n", "$error")
     if snapshot.state.phase == "finished":
@@ -81,6 +85,15 @@ def ending_parts(view: RunView) -> Iterator[Part]:
         yield from (("r", "bold $accent"), f" resumes from step {snapshot.checkpoint.step:,}\n")
     else:
         yield from (("r", "bold $accent"), " starts it again: it has no checkpoint\n")
+    if snapshot.state.phase == "failed":
+        yield from (("d", "bold $accent"), f" shows {_details(snapshot)} and where its logs are\n")
+
+
+def _details(snapshot: Snapshot) -> str:
+    diagnosis = snapshot.diagnosis
+    if diagnosis is None or not diagnosis.detail:
+        return "what is known"
+    return "what its log says" if diagnosis.rank is None else f"the traceback of rank {diagnosis.rank}"
 
 
 def prediction_parts(snapshot: Snapshot) -> Iterator[Part]:

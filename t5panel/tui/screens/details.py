@@ -1,0 +1,72 @@
+"""Everything a run says about what went wrong: alerts, the diagnosis with its traceback, recoveries, the logs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical, VerticalScroll
+from textual.content import Content
+from textual.screen import ModalScreen
+from textual.widgets import Static
+
+from t5panel.monitor.history import Snapshot
+from t5panel.render import SEVERITY_MARK, headline, log_place, moment_text, plain_text, recovery_texts
+from t5panel.tui.parts import Part
+
+
+class DetailsDialog(ModalScreen[None]):
+    """Shows what is known; scrolls."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,enter,q,d", "close", "close")]
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        super().__init__()
+        self._snapshot = snapshot
+
+    def compose(self) -> ComposeResult:
+        """Title, all of it, keys."""
+        failed = self._snapshot.state.phase == "failed"
+        with Vertical(classes="dialog -large -danger" if failed else "dialog -large"):
+            yield Static("Why this run failed" if failed else "What this run reports", classes="title")
+            with VerticalScroll(classes="body"):
+                yield Static(Content.assemble(*detail_parts(self._snapshot)).rstrip())
+            yield Static(Content.assemble((" ↑ ↓ ", "reverse"), " scroll   ", (" esc ", "reverse"), " close"))
+
+    def action_close(self) -> None:
+        """Close it."""
+        self.dismiss(None)
+
+
+def has_details(snapshot: Snapshot) -> bool:
+    """Whether there is anything to show."""
+    return snapshot.state.phase == "failed" or bool(snapshot.alerts or snapshot.info.recoveries)
+
+
+def detail_parts(snapshot: Snapshot) -> Iterator[Part]:
+    """The reason of a failure first, then alerts and recoveries."""
+    if snapshot.state.phase == "failed":
+        yield from _failure(snapshot)
+    for alert in snapshot.alerts:
+        style = "bold $error" if alert.severity == "error" else "bold $warning"
+        yield (f"{SEVERITY_MARK[alert.severity]} {alert.name}", style)
+        yield (f"  since {moment_text(alert.time)}\n", "$quiet")
+        yield f"  {alert.message}\n\n"
+    recoveries = snapshot.info.recoveries
+    for recovery, text in zip(recoveries, recovery_texts(recoveries), strict=True):
+        yield from (("↻ recovered", "bold $accent"), (f"  {moment_text(recovery.time)}\n", "$quiet"))
+        yield f"  {text}\n"
+        yield (f"  {recovery.reason}\n\n" if recovery.reason else "\n", "$quiet")
+
+
+def _failure(snapshot: Snapshot) -> Iterator[Part]:
+    yield (f"✗ {headline(snapshot.state)}\n", "bold $error")
+    diagnosis = snapshot.diagnosis
+    if diagnosis is not None and diagnosis.hint:
+        yield (f"→ {diagnosis.hint}\n", "$accent")
+    yield from (("\nlog\n", "$quiet"), f"{log_place(snapshot)}\n\n")
+    if diagnosis is not None and diagnosis.detail:
+        whose = "Lines of its log" if diagnosis.rank is None else f"Rank {diagnosis.rank} failed first"
+        yield from ((f"{whose}\n", "$quiet"), f"{plain_text(diagnosis.detail).strip(chr(10))}\n\n")
