@@ -266,7 +266,7 @@ def _collective(patient: Patient, versions: Sequence[Finding]) -> Check:
     spec, taken = patient.spec, patient.taken
     on_cards = spec.device == "cuda"
     if reason := _why_not_tried(patient, versions):
-        return Check("ranks", f"not tried: {reason}")
+        return Check("ranks", "not tried", (Finding("info", "collective.not-tried", reason),))
     ranks = len(taken) if on_cards else spec.num_gpus
     outcome = ask(Question(spec.interpreter or sys.executable, ranks, spec.device, taken))
     found = answer_findings(outcome)

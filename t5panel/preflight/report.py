@@ -33,7 +33,7 @@ def group_lines(group: Group, *, width: int = 80, paint: Paint = plain) -> Itera
 
 
 def _check_lines(check: Check, width: int, paint: Paint) -> Iterator[str]:
-    tone: Tone = check.severity if check.severity in ("warning", "error") else "good"
+    tone: Tone = check.severity or "good"
     mark, column = paint(MARKS[tone], tone), 4 + NAME_WIDTH
     name, folded = f"{check.name:{NAME_WIDTH}}", len(check.name) >= NAME_WIDTH
     lines = _wrapped(check.text, width - column)

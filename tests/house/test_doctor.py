@@ -122,7 +122,7 @@ def test_a_torch_for_a_newer_cuda_than_the_driver_ends_with_exit_code_4(box: Hou
 
     assert answer.returncode == 4
     assert "torch 2.9.0+cu needs CUDA 13.0, driver 580.65.06 runs CUDA 12.4 at most" in " ".join(answer.stdout.split())
-    assert "not tried: the interpreter has to be mended first" in answer.stdout
+    assert "  · ranks          not tried\n      · the interpreter has to be mended first" in answer.stdout
     assert "✗ mine would not start here (1 error" in answer.stdout
     assert not (python.parent / "asked").exists()
 
