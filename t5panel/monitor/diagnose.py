@@ -89,7 +89,10 @@ class Login:
 
 @dataclass(frozen=True, slots=True)
 class Exit:
-    """A process other than the launcher that ended: `rank 1`, `the deepspeed agent`; a negative code is a signal."""
+    """A process other than the launcher that ended before the supervisor swept: `the deepspeed agent`.
+
+    A negative code is a signal. Ranks are of no use here: those that outlive their launcher are killed by us.
+    """
 
     name: str
     code: int
@@ -222,7 +225,9 @@ def _card_lost(evidence: Evidence, suspects: list[_Suspect]) -> Diagnosis | None
 def _killed_rank(evidence: Evidence, suspects: list[_Suspect]) -> Diagnosis | None:
     """A rank that a signal ended before any other failed: it says nothing, the others only miss it."""
     name, code = _first_exit(evidence, suspects)
-    return _by_signal(evidence, name, code) if code in _BY_SIGNAL else None
+    if code not in _BY_SIGNAL or any(one.origin == name and one.weight == "cause" for one in suspects):
+        return None
+    return _by_signal(evidence, name, code)
 
 
 def _cause(evidence: Evidence, suspects: list[_Suspect]) -> Diagnosis | None:
@@ -278,7 +283,7 @@ def _vanished_rank(evidence: Evidence, suspects: list[_Suspect]) -> Diagnosis | 
 def _launcher_end(evidence: Evidence, _: list[_Suspect]) -> Diagnosis | None:
     code = evidence.exit_code
     agent = next((one for one in evidence.exits if "agent" in one.name and one.code < 0), None)
-    if agent:
+    if agent and code == 0:
         return _by_signal(evidence, agent.name, agent.code, code="agent-killed")
     if code is not None and code < 0:
         name = "the preparation" if evidence.launcher is None else "the launcher"
@@ -329,15 +334,14 @@ def _last_words(evidence: Evidence) -> Diagnosis:
 def _suspects(evidence: Evidence) -> list[_Suspect]:
     """Every error that was left, the likeliest first: by time as ranks wrote it, else as their launcher saw it."""
     root, _ = _root_cause(evidence)
-    told = {failure.rank for failure in evidence.failures}
-    found = [
-        _suspect(failure.rank, f"rank {failure.rank}", failure.time, of_failure(failure), failure=failure)
-        for failure in evidence.failures
-    ]
-    for log in evidence.ranks:
-        rank = _rank_of(log)
-        if rank not in told:
-            found += _in_log(log, rank, "a rank" if rank is None else f"rank {rank}")
+    told = {failure.rank: failure for failure in evidence.failures}
+    logs = {_rank_of(log): log for log in evidence.ranks}
+    found: list[_Suspect] = []
+    for rank in dict.fromkeys((*told, *logs)):
+        log = logs.get(rank, Log(f"rank-{rank}"))
+        found += _in_log(
+            log, rank, "a rank" if rank is None else f"rank {rank}", told.get(rank) if rank in told else None
+        )
     # A clock that ranks share tells who was first; without it torchrun does, which looks ten times a second.
     found.sort(key=lambda one: (one.rank not in told, one.rank != root and not told, one.when))
     for log in _own_logs(evidence):
@@ -345,11 +349,16 @@ def _suspects(evidence: Evidence) -> list[_Suspect]:
     return found
 
 
-def _in_log(log: Log, rank: int | None, origin: str) -> Iterator[_Suspect]:
+def _in_log(log: Log, rank: int | None, origin: str, failure: Failure | None = None) -> Iterator[_Suspect]:
     """The errors of one log, and before them what stands outside of exceptions and tells more."""
-    errors = errors_in(log.lines)
     warned = warnings_in(log.lines)
-    known = [_suspect(rank, origin, log.written, error, warned) for error in (errors if rank is None else errors[-1:])]
+    if failure is not None:
+        known = [_suspect(rank, origin, failure.time, of_failure(failure), warned, failure)]
+    else:
+        errors = errors_in(log.lines)
+        known = [
+            _suspect(rank, origin, log.written, error, warned) for error in (errors if rank is None else errors[-1:])
+        ]
     text = without_warnings(log.lines)
     found = signatures.find_anywhere(text)
     if found and _tells_more(found, known):
@@ -357,7 +366,8 @@ def _in_log(log: Log, rank: int | None, origin: str) -> Iterator[_Suspect]:
         begin = match[0].splitlines()[0]
         line = next((line for line in text.splitlines() if begin in line), begin)
         error = known[-1].error if known else Error("", "", "", line, "")
-        yield _Suspect(rank, origin, log.written, _told(error, line), row, _groups(match))
+        when = known[-1].when if known else log.written
+        yield _Suspect(rank, origin, when, _told(error, line), row, _groups(match), failure)
     yield from known
 
 
@@ -413,8 +423,7 @@ def _first_exit(evidence: Evidence, suspects: list[_Suspect]) -> tuple[str, int]
     """Who ended by a signal before the others did, and its code; deepspeed does not say who."""
     rank, code = _root_cause(evidence)
     if code >= 0:
-        killed = next((one for one in evidence.exits if one.code < 0 and one.name.startswith("rank ")), None)
-        return (killed.name, killed.code) if killed else ("", 0)
+        return "", 0
     if rank is None:
         speaking = {one.rank for one in suspects}
         silent = [number for log in evidence.ranks if (number := _rank_of(log)) is not None and number not in speaking]

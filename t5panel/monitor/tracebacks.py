@@ -11,6 +11,8 @@ from t5panel.contract.records import Failure
 HEADER = "Traceback (most recent call last):"
 MESSAGE_LINES = 40
 """Of one message: torch lists every unexpected key."""
+LONGEST_LINE = 2000
+"""Of a log; a progress bar or a dumped batch has no end, and patterns are tried at every character."""
 _RANK_PREFIX = re.compile(r"^(?:\[\d+\] ?)?\[(?:rank|default)(\d+)\]:\s?")
 """torch's excepthook puts it before every line of a traceback once the process group exists."""
 _LOG_PREFIX = re.compile(r"^(?:\[?[WEIF]\d{3,4} |\[\d{4}-\d\d-\d\d |={20}|-{20})")
@@ -49,8 +51,8 @@ class Error:
 
 
 def plain(line: str) -> str:
-    """A line without the prefix of its rank."""
-    return _RANK_PREFIX.sub("", line)
+    """A line without the prefix of its rank, cut to a length that can be searched."""
+    return _RANK_PREFIX.sub("", line[:LONGEST_LINE])
 
 
 def without_warnings(lines: Sequence[str]) -> str:
@@ -66,9 +68,9 @@ def warnings_in(lines: Sequence[str]) -> str:
 def of_failure(failure: Failure) -> Error:
     """The exception that a rank's excepthook wrote down."""
     lines = failure.traceback.splitlines()
-    chain = [error.text for error in errors_in(lines)]
-    text = "\n".join((*chain, f"{failure.kind}: {failure.message}"))
-    return Error(failure.kind, failure.message, _where(lines), text, failure.traceback, failure.rank)
+    message = "\n".join(plain(line) for line in failure.message.splitlines()[:MESSAGE_LINES])
+    text = "\n".join((*(error.text for error in errors_in(lines)), f"{failure.kind}: {message}"))
+    return Error(failure.kind, message, _where(lines), text, failure.traceback, failure.rank)
 
 
 def errors_in(lines: Sequence[str]) -> tuple[Error, ...]:

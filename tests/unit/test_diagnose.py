@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -71,6 +72,7 @@ def evidence_of(excerpt: Path) -> Evidence:
         elif name:
             logs[name].append(line)
     launcher_name = "deepspeed" if any("launch.py" in line for line in logs.get("launcher", ())) else "torchrun"
+    # deepspeed's launcher returns 0 when its agent was killed: nothing but its own log is left then.
     return Evidence(
         run_id="20260101-t5",
         launcher=Log("launcher", 9.0, tuple(logs.get("launcher", ()))),
@@ -208,6 +210,38 @@ def test_an_exception_of_the_preparation_is_its_own() -> None:
     found = diagnose(Evidence(prepare=Log("prepare", 1.0, lines), exit_code=1))
 
     assert found.sentence == "the preparation failed with ValueError: no rows (prepare.py:3)"
+
+
+def test_what_a_rank_printed_beside_its_exception_is_heard() -> None:
+    left = failure(1, 1.0, "torch.AcceleratorError", "CUDA error: unspecified launch failure")
+    log = Log("rank-1", 1.0, ("Indexing.cu:1231: block: [3,0,0] Assertion `srcIndex < srcSelectDimSize` failed.",))
+
+    found = diagnose(Evidence(failures=(left,), ranks=(log,), launcher=Log("launcher")))
+
+    assert (found.code, found.rank) == ("device-assert", 1)
+    assert 'File "/t5panel/manual.py", line 61' in found.detail
+
+
+def test_a_rank_that_spoke_before_it_was_killed_is_believed() -> None:
+    logs = (Log("rank-0", 2.0, GLOO_PEER), Log("rank-1", 1.0, KEY_ERROR))
+
+    assert diagnose(Evidence(ranks=logs, launcher=torchrun(1, -9))).code == "exception"
+
+
+def test_ranks_that_the_supervisor_swept_are_not_the_first_to_die() -> None:
+    swept = tuple(Exit(f"rank {rank}", -9) for rank in range(3))
+
+    assert diagnose(Evidence(launcher=Log("launcher"), exit_code=-9, exits=swept)).code == "launcher-killed"
+
+
+@pytest.mark.parametrize("words", ["x", "No space left on device /dev/shm ", "port: 1 ", "1.", "line 1 ", "Xid ("])
+def test_a_line_without_end_takes_no_time(words: str) -> None:
+    line = words * (300_000 // len(words))
+    begun = time.perf_counter()
+
+    diagnose(Evidence(ranks=(Log("rank-1", 1.0, (line,) * 20),), failures=(failure(0, 1.0, "ValueError", line),)))
+
+    assert time.perf_counter() - begun < 2.0
 
 
 # Killed, and by whom.
