@@ -17,6 +17,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     for name in ("STATE", "CACHE", "CONFIG"):
         monkeypatch.setenv(f"XDG_{name}_HOME", str(tmp_path / name.lower()))
     monkeypatch.setattr("t5panel.tui.screens.setup.PAUSE_SECONDS", 0.02)
+    monkeypatch.setattr("t5panel.tui.screens.run.PERIOD_SECONDS", 0.3)
     monkeypatch.chdir(tmp_path)
     with monkeypatch.context() as zone:
         zone.setenv("TZ", "UTC")

@@ -91,10 +91,9 @@ def test_a_finished_run(snap_compare: Compare, home: Path) -> None:
     assert snap_compare(panel(NO_CARDS), run_before=opened_last, terminal_size=(120, 30))
 
 
-@sizes
-def test_a_failed_run(snap_compare: Compare, home: Path, size: tuple[int, int]) -> None:
+def test_a_failed_run(snap_compare: Compare, home: Path) -> None:
     diagnosed(home)
-    assert snap_compare(panel(THREE_CARDS), run_before=opened_last, terminal_size=size)
+    assert snap_compare(panel(THREE_CARDS), run_before=opened_last, terminal_size=(120, 30))
 
 
 def test_the_traceback_of_a_failed_run(snap_compare: Compare, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

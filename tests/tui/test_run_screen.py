@@ -394,6 +394,7 @@ def test_a_banner_is_cut_by_the_cells_of_its_characters() -> None:
 
 
 async def test_a_paused_run_counts_down_and_its_stop_says_that_it_will_not_go_on(home: Path) -> None:
+    diagnosed(home)
     paused(home)
 
     async with panel(THREE_CARDS).run_test(size=SIZE) as pilot:
@@ -401,12 +402,17 @@ async def test_a_paused_run_counts_down_and_its_stop_says_that_it_will_not_go_on
         status = shown(pilot, StatusPane)
         await pilot.press("s")
         await until(pilot, lambda: isinstance(pilot.app.screen, StopDialog))
+        dialog = screen_text(pilot)
+        await pilot.press("escape", "3")
+        await until(pilot, lambda: "✗ failed" in screen_text(pilot))
 
         assert "‖ paused  20260101-130000-manual" in status
         assert "paused until 22:00 (in 6 h 55 min) · checkpoint of step 40" in status
-        assert "it will not go on by itself" in screen_text(pilot)
-        assert "The checkpoint of step 40 stays" in screen_text(pilot)
-        assert "leave it paused" in screen_text(pilot)
+        assert "it will not go on by itself" in dialog
+        assert "The checkpoint of step 40 stays" in dialog
+        assert "leave it paused" in dialog
+        assert "╰ paused until 22:00 (in 6 h 55 min)" in screen_text(pilot)
+        assert f"╰ {OOM.sentence}" in screen_text(pilot)
 
 
 async def test_a_failed_run_says_why_and_one_key_shows_the_traceback(home: Path) -> None:
@@ -433,20 +439,6 @@ async def test_a_failed_run_says_why_and_one_key_shows_the_traceback(home: Path)
         assert "d shows the traceback of rank 1" in ending
         assert "Rank 1 failed first" in top
         assert "rank-1.log" in top.replace("\n", "")
-
-
-async def test_the_list_says_until_when_a_run_is_paused_and_why_one_failed(home: Path) -> None:
-    diagnosed(home)
-    paused(home)
-
-    async with panel(THREE_CARDS).run_test(size=(80, 24)) as pilot:
-        await watched(pilot)
-        await pilot.press("3")
-        await until(pilot, lambda: "✗ failed" in screen_text(pilot))
-
-        text = screen_text(pilot)
-        assert "╰ paused until 22:00 (in 6 h 55 min)" in text
-        assert "╰ CUDA out of memory on rank 1 at step 51: 17.9 GiB allocated, 18.6 GiB res…" in text
 
 
 async def test_a_run_that_was_cut_off_or_died_while_paused_goes_on_with_one_key(
