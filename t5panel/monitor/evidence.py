@@ -13,7 +13,7 @@ import msgspec
 
 from t5panel.contract.layout import RunDir
 from t5panel.contract.records import Failure
-from t5panel.monitor.diagnose import Kills, Log, Login
+from t5panel.monitor.clues import Kills, Log, Login
 from t5panel.monitor.tail import last_lines
 
 READ_LINES = 400

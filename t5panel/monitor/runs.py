@@ -11,7 +11,8 @@ import msgspec
 from t5panel.contract.layout import RunDir
 from t5panel.contract.records import ENDED, Diagnosis, Phase, Prepared, Progress, Result, RunInfo, State
 from t5panel.errors import Fault, UsageError
-from t5panel.monitor.diagnose import Evidence, Login, diagnose
+from t5panel.monitor.clues import Evidence, Login
+from t5panel.monitor.diagnose import diagnose
 from t5panel.monitor.evidence import kills_at_logout
 from t5panel.monitor.proc import boot_id, is_alive
 

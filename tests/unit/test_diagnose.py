@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from t5panel.contract.layout import RunDir
 from t5panel.contract.records import Failure
 from t5panel.monitor import signatures
-from t5panel.monitor.diagnose import LONGEST_SENTENCE, Evidence, Exit, Host, Kills, Log, Login, diagnose, how_it_ended
+from t5panel.monitor.clues import Evidence, Exit, Host, Kills, Log, Login
+from t5panel.monitor.diagnose import diagnose, how_it_ended
 from t5panel.monitor.evidence import (
     kills_at_logout,
     read_failures,
@@ -27,6 +28,7 @@ from t5panel.monitor.evidence import (
     read_pressure,
 )
 from t5panel.monitor.gpu_memory import Batch, Shortage, as_flags, read_shortage, smaller
+from t5panel.monitor.sentences import LONGEST_SENTENCE
 from t5panel.monitor.tracebacks import errors_in, of_failure
 
 LOGS = Path(__file__).parents[1] / "data" / "logs"
@@ -348,6 +350,13 @@ def test_a_card_that_the_kernel_saw_fail_outranks_what_ranks_say() -> None:
     assert diagnose(replace(known, kernel=(xid,))).code == "gpu-lost"
     assert diagnose(replace(known, kernel=(xid.replace("79", "48").replace("GPU has", "DBE"),))).code == "gpu-xid"
     assert diagnose(replace(known, kernel=(xid.replace("79", "31"),))).code == "cuda-error"
+
+
+def test_a_card_that_failed_beside_the_run_is_not_its_cause() -> None:
+    xid = "NVRM: Xid (PCI:0000:65:00): 63, pid=4242, name=python, Row remapper: row remapping recorded"
+
+    assert diagnose(Evidence(ranks=(Log("rank-1", 1.0, KEY_ERROR),), kernel=(xid,))).code == "exception"
+    assert diagnose(Evidence(ranks=(Log("rank-0", 1.0, GLOO_PEER),), kernel=(xid,))).code == "gpu-xid"
 
 
 def test_a_loss_that_was_not_finite_explains_an_end_that_nothing_else_does() -> None:
