@@ -102,8 +102,8 @@ class Snapshot:
 
     @property
     def seconds_left(self) -> float | None:
-        """Estimated seconds to the last step, at the present rate."""
-        rate = self.samples_per_second
+        """Estimated seconds to the last step, at the present rate; None while the run stalls."""
+        rate = None if any(alert.name == "stall" for alert in self.alerts) else self.samples_per_second
         if not rate or self.last is None or self.start is None:
             return None
         return (self.start.max_steps - self.last.step) * self.start.effective_batch / rate

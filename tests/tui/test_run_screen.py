@@ -363,7 +363,7 @@ async def test_the_worst_alert_is_a_banner_that_goes_when_it_is_over(home: Path)
     async with panel().run_test(size=(80, 24)) as pilot:
         await watched(pilot)
         await until(pilot, lambda: "ERROR" in screen_text(pilot))
-        banner, plot = shown(pilot, AlertBanner), shown(pilot, LossPlot)
+        banner, plot, status = shown(pilot, AlertBanner), shown(pilot, LossPlot), shown(pilot, StatusPane)
         await pilot.press("d")
         await until(pilot, lambda: isinstance(pilot.app.screen, DetailsDialog))
         details = screen_text(pilot)
@@ -378,6 +378,7 @@ async def test_the_worst_alert_is_a_banner_that_goes_when_it_is_over(home: Path)
         assert banner == " ✗ ERROR  stall: no step for 61 s after step 50, usually …  +2 more · d details"
         assert warning == " ! WARNING  loss-spike: the loss jumped from 3.121 to 7.9…  +1 more · d details"
         assert len(plot.splitlines()) >= 7
+        assert " left" not in status
         assert "disk  since 2026-01-01 12:00:20" in details
         assert isinstance(pilot.app.screen, RunScreen)
 
