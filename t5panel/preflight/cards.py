@@ -88,9 +88,9 @@ def _user(uid: int) -> str:
 
 
 def _short_command(words: Sequence[bytes]) -> str:
-    """`python -m package.module …`; empty for a zombie."""
+    """`python -m package.module …` on one line; empty for a zombie."""
     program, *rest = (word.decode(errors="replace") for word in words)
-    return " ".join((Path(program).name, *rest)).strip()[:COMMAND_WIDTH]
+    return " ".join(" ".join((Path(program).name, *rest)).split())[:COMMAND_WIDTH]
 
 
 def card_findings(

@@ -174,6 +174,11 @@ def _card_facts(reading: CardReading) -> dict[str, Any]:
     return {"name": reading.name, **_facts(reading.card), **_facts(reading.modes), "processes": processes}
 
 
+def counted(number: int, word: str) -> str:
+    """`1 card`, `3 cards`."""
+    return f"{number} {word}" if number == 1 else f"{number} {word}s"
+
+
 def size_text(size: int) -> str:
     """Bytes as `76.4 GiB` or `8 MiB`."""
     return f"{size / GIB:,.1f} GiB" if size >= GIB else f"{size / 2**20:,.0f} MiB"
@@ -202,7 +207,7 @@ def _disk(patient: Patient) -> Iterator[Check]:
     need = None
     if shape is not None:
         need = checkpoint_bytes(spec, shape) * checkpoints_kept(spec)
-        text += f"; {checkpoints_kept(spec)} checkpoints of {patient.preset.name} take {size_text(need)}"
+        text += f"; {counted(checkpoints_kept(spec), 'checkpoint')} of {patient.preset.name}: {size_text(need)}"
         found += disk_findings(runs, spec, shape, free)
     yield Check("runs", text, found, {"folder": str(runs_home()), "free": free, "inodes": files, "need": need})
     room = free_bytes(cache)
@@ -272,7 +277,7 @@ def _collective(patient: Patient, versions: Sequence[Finding]) -> Check:
     found = answer_findings(outcome)
     if not isinstance(outcome, Outcome):
         return Check("ranks", "no answer", found)
-    where = f"{ranks} {'cards' if on_cards else 'CPU ranks'} over {outcome.backend}"
+    where = f"{counted(ranks, 'card' if on_cards else 'CPU rank')} over {outcome.backend}"
     facts = msgspec.to_builtins(outcome)
     if outcome.code or outcome.reduce_seconds is None:
         return Check("ranks", f"{where}: they do not reach each other", found, facts)

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import Any, Literal
 
 from t5panel.plan.planning import Finding
-from t5panel.preflight.doctor import Check, Group, Patient
+from t5panel.preflight.doctor import Check, Group, Patient, counted
 
 Tone = Literal["good", "info", "warning", "error", "title", "quiet"]
 Paint = Callable[[str, Tone], str]
@@ -65,19 +65,15 @@ def verdict_line(patient: Patient, groups: Sequence[Group], *, paint: Paint = pl
     """What all of it comes to, in one line."""
     found = [finding for group in groups for finding in group.findings]
     errors, warnings = (sum(finding.severity == kind for finding in found) for kind in ("error", "warning"))
-    counted = [_count(number, word) for number, word in ((errors, "error"), (warnings, "warning")) if number]
-    noted = f" ({', '.join(counted)})" if counted else ""
+    counts = [counted(number, word) for number, word in ((errors, "error"), (warnings, "warning")) if number]
+    noted = f" ({', '.join(counts)})" if counts else ""
     if errors:
         return paint(f"✗ {patient.preset.name} would not start here{noted}", "error")
     if patient.rehearsal or patient.spec.device == "cpu":
-        where = f"rehearse on {patient.spec.num_gpus} CPU ranks" if patient.rehearsal else "train on the CPU"
+        where = f"rehearse on {counted(patient.spec.num_gpus, 'CPU rank')}" if patient.rehearsal else "train on the CPU"
     else:
-        where = f"train on {_count(len(patient.taken), 'card')}"
+        where = f"train on {counted(len(patient.taken), 'card')}"
     return paint(f"✓ {patient.preset.name} can {where}{noted}", "warning" if warnings else "good")
-
-
-def _count(number: int, word: str) -> str:
-    return f"{number} {word}" if number == 1 else f"{number} {word}s"
 
 
 def doctor_json(patient: Patient, groups: Sequence[Group]) -> dict[str, Any]:

@@ -30,6 +30,9 @@ ELEMENTS = 2**18
 STAGES = ("start", "join the group", "add up 1 MiB", "leave the group")
 """What a rank does, in order; a rank that hangs is in the stage after the last one it reported."""
 SHM_TROUBLE = re.compile(r"shared memory|/dev/shm|shmget|\bshm\b", re.IGNORECASE)
+BOILERPLATE = ("Exception raised from", "CUDA kernel errors might be asynchronously reported")
+MOST_CHARACTERS = 600
+"""Characters of an error that are passed on."""
 _PR_SET_PDEATHSIG = 1
 _KILL_SECONDS = 2.0
 
@@ -157,7 +160,7 @@ def _be_rank(plan: Plan, rank: int, backend: str, port: int, limit: float, write
             code = 0
     except Exception as error:  # noqa: BLE001 - whatever it is, it is the answer
         kind = "torch.arch" if isinstance(error, ArchitectureError) else "collective.failed"
-        text = f"{type(error).__name__}: {_short(str(error))}"
+        text = f"{type(error).__name__}: {short_error(str(error))}"
         _report(writer, code=kind, error=str(error) if kind == "torch.arch" else text, time=time.monotonic())
     finally:
         os._exit(code)
@@ -225,10 +228,12 @@ def _report(writer: int, **words: Any) -> None:  # noqa: ANN401
     os.write(writer, json.dumps(words).encode() + b"\n")
 
 
-def _short(text: str) -> str:
-    """An exception's text without C++ frames, at most 600 characters: NCCL puts its own last error at the end."""
-    lines = [line.strip() for line in text.partition("Exception raised from")[0].splitlines() if line.strip()]
-    return " ".join(lines)[:600]
+def short_error(text: str) -> str:
+    """An exception's text without C++ frames and advice; of a long one also the end, where NCCL has its last error."""
+    for marker in BOILERPLATE:
+        text = text.partition(marker)[0]
+    words = " ".join(text.split())
+    return words if len(words) <= MOST_CHARACTERS else f"{words[:100]} … {words[100 - MOST_CHARACTERS :]}"
 
 
 def _listen(pipes: Mapping[int, int], deadline: float) -> dict[int, list[dict[str, Any]]]:

@@ -18,7 +18,7 @@ from t5panel.plan.planning import Finding
 from t5panel.preflight import collective
 from t5panel.preflight.collective import Outcome, Question, answer_findings, ask, collective_findings
 from t5panel.preflight.torch_build import TorchBuild, build_findings, read_build
-from t5panel.trainers.collective import has_code_for, verdict
+from t5panel.trainers.collective import has_code_for, short_error, verdict
 
 DRIVER_12 = Driver("550.54.14", (12, 4))
 BROKEN = """
@@ -122,6 +122,18 @@ def test_the_first_failure_counts_not_its_echoes() -> None:
 
 def test_a_sum_that_all_ranks_have_is_timed_by_the_slowest() -> None:
     assert verdict({0: [{"seconds": 0.1}], 1: [{"seconds": 0.3}]}, {}, 20.0) == ("", "", 0.3)
+
+
+def test_of_a_long_error_what_it_is_and_how_it_ends_are_kept() -> None:
+    advice = (
+        "CUDA error: invalid device ordinal\nCUDA kernel errors might be asynchronously reported at some other call"
+    )
+    nccl = "NCCL error in: x.cpp\n" + "y " * 900 + "\nLast error:\nError while attaching to shared memory segment"
+
+    assert short_error(advice) == "CUDA error: invalid device ordinal"
+    assert short_error(nccl).startswith("NCCL error in: x.cpp")
+    assert short_error(nccl).endswith("Last error: Error while attaching to shared memory segment")
+    assert len(short_error(nccl)) < 610
 
 
 @pytest.mark.parametrize(

@@ -91,7 +91,10 @@ def test_whose_process_it_is_and_of_which_run_is_read_from_proc(tmp_path: Path) 
     run = tmp_path / "runs/night-1"
     write(
         tmp_path,
-        {"41/cmdline": "/usr/bin/python\0-m\0t5panel.trainers.manual\0", "41/environ": f"A=1\0T5PANEL_RUN_DIR={run}\0"},
+        {
+            "41/cmdline": "/usr/bin/python\0-m\0\nt5panel.trainers.manual\0",
+            "41/environ": f"A=1\0T5PANEL_RUN_DIR={run}\0",
+        },
     )
 
     holder = read_holder(CardProcess(41, 7), proc=tmp_path)
