@@ -1,70 +1,138 @@
-"""Checkpoints: built aside, marked complete last, renamed into place; only complete ones are ever resumed from."""
+"""Checkpoints: built aside, marked complete last, renamed into place; only verified ones are ever resumed from."""
 
 from __future__ import annotations
 
-import json
-import os
-import random
+import errno
+import logging
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
+from safetensors import SafetensorError
 
-from t5panel.contract.layout import RunDir, write_json
+from t5panel.contract.layout import RunDir
 from t5panel.contract.records import Checkpoint
 from t5panel.contract.spec import RunSpec
+from t5panel.trainers.marker import MARKER, Identity, fault_of, flush, read_marker, write_marker
 from t5panel.trainers.ranks import Ranks
-from t5panel.trainers.store import prepared_of, store_meta
 
-MARKER = "complete.json"
 STAGING = ".staging"
 PREFIX = "checkpoint-"
+SPACE_ERRORS = (errno.ENOSPC, errno.EDQUOT)
+SPACE_WORDS = ("No space left on device", "Disk quota exceeded", "PytorchStreamWriter", "inline_container.cc")
+"""How libraries that lose the error number say it; torch's zip writer does not say why it could not write."""
+LEAST_BYTES_PER_PARAMETER = {"adamw_torch": 12, "adamw_torch_fused": 12, "adafactor": 4}
+"""float32 weights and AdamW's two moments; Adafactor's factored moments are small. DeepSpeed writes more."""
+
+log = logging.getLogger(__name__)
 
 
-class ResumeError(RuntimeError):
-    """A checkpoint does not belong to this run's settings."""
+class CheckpointError(RuntimeError):
+    """A checkpoint could not be written; the older ones are as they were."""
 
 
-def save_checkpoint(run: RunDir, spec: RunSpec, ranks: Ranks, step: int, write: Callable[[Path], None]) -> Checkpoint:
-    """Let every rank `write` into a staging folder, then make it the newest checkpoint and drop the oldest.
+class NoSpaceError(CheckpointError):
+    """A checkpoint does not fit on the disk."""
 
-    A crash at any moment leaves either no folder of that name or a complete one.
-    """
-    begin = time.monotonic()
-    staging = run.checkpoints / STAGING / f"{PREFIX}{step}"
-    final = run.checkpoints / f"{PREFIX}{step}"
-    if ranks.rank == 0:
+
+class Checkpoints:
+    """The checkpoints of a run, seen from one rank. Every method must be called by every rank."""
+
+    def __init__(self, run: RunDir, spec: RunSpec, ranks: Ranks) -> None:
+        self._run, self._ranks = run, ranks
+        self._keep, self._optim = spec.train.save_total_limit, spec.train.optim
+        self._damaged: tuple[Path, ...] = ()
+        self._bytes = 0
+        """What the next one takes, at least."""
+
+    def newest(self) -> Path | None:
+        """The newest checkpoint whose every file is as it was saved; rank 0 looks, all take its choice."""
+        name = ""
+        if self._ranks.rank == 0:
+            found, self._damaged = newest_verified(self._run)
+            name = found.name if found else ""
+            marker = read_marker(found) if found else None
+            self._bytes = marker.bytes if marker else 0
+        name = self._ranks.gather(name)[0]
+        return self._run.checkpoints / name if name else None
+
+    def expect(self, parameters: int) -> None:
+        """Say how large the model is: before the first checkpoint nothing else tells how large that will be."""
+        self._bytes = self._bytes or parameters * LEAST_BYTES_PER_PARAMETER[self._optim]
+
+    def save(self, step: int, identity: Identity, write: Callable[[Path], None]) -> Checkpoint:
+        """Let every rank `write` into a staging folder, then make it the newest checkpoint and drop the oldest.
+
+        A crash at any moment leaves either no folder of that name or a complete one. `write` must come to all its
+        collective calls whatever it cannot write, and raise afterwards.
+
+        Raises: NoSpaceError or CheckpointError, on all ranks when one fails; then nothing of it stays.
+        """
+        begin = time.monotonic()
+        final = self._run.checkpoints / f"{PREFIX}{step}"
+        staging = final.parent / STAGING / final.name
+        first = self._ranks.rank == 0
+        try:
+            _together(self._ranks, lambda: self._make_room(staging) if first else None)
+            _together(self._ranks, lambda: write(staging))
+            _together(self._ranks, lambda: self._publish(staging, final, identity, step) if first else None)
+        except CheckpointError:
+            if first:
+                shutil.rmtree(staging.parent, ignore_errors=True)
+            raise
+        if first:
+            rotate(self._run, final, self._keep, self._damaged)
+        path = str(final.relative_to(self._run.path))
+        return Checkpoint(time.time(), step, path, self._bytes, time.monotonic() - begin)
+
+    def _make_room(self, staging: Path) -> None:
         # All of it: a half checkpoint that a dead run left must not fill the disk for ever.
         shutil.rmtree(staging.parent, ignore_errors=True)
         staging.mkdir(parents=True)
-    ranks.barrier()
-    write(staging)
-    ranks.barrier()
-    size = 0
-    if ranks.rank == 0:
-        size = _publish(staging, final, _identity(run, spec), step)
-        _rotate(run, spec.train.save_total_limit)
-    ranks.barrier()
-    return Checkpoint(time.time(), step, str(final.relative_to(run.path)), size, time.monotonic() - begin)
+        free = shutil.disk_usage(staging).free
+        if free < self._bytes:
+            raise NoSpaceError(f"it needs {self._bytes:,} bytes and {free:,} are free")
+
+    def _publish(self, staging: Path, final: Path, identity: Identity, step: int) -> None:
+        self._bytes = write_marker(staging, identity, step).bytes
+        if final.exists():  # a damaged one: it goes only when the new one has its place
+            final.rename(staging.parent / "replaced")
+        staging.rename(final)
+        flush(final.parent)
+        shutil.rmtree(staging.parent, ignore_errors=True)
 
 
-def newest_complete(run: RunDir) -> Path | None:
-    """The newest checkpoint whose marker and files are all there, None without one."""
-    return next((folder for folder in reversed(_by_step(run)) if is_complete(folder)), None)
+def newest_verified(run: RunDir) -> tuple[Path | None, tuple[Path, ...]]:
+    """The newest checkpoint whose files all are as they were saved, and the damaged ones that are newer.
+
+    Each damaged one is named in the log, and stays until a newer one is complete.
+    """
+    damaged: list[Path] = []
+    for folder in reversed(_by_step(run)):
+        fault = fault_of(folder)
+        if fault is None:
+            return folder, tuple(damaged)
+        log.warning("%s is not resumed from: %s", folder.name, fault)
+        damaged.append(folder)
+    return None, tuple(damaged)
 
 
-def is_complete(folder: Path) -> bool:
-    """True when the marker is there and every file it names has its size."""
-    try:
-        marker = json.loads((folder / MARKER).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    sizes: dict[str, int] = marker["files"]
-    return all((folder / name).is_file() and (folder / name).stat().st_size == size for name, size in sizes.items())
+def rotate(run: RunDir, newest: Path, keep: int, damaged: Collection[Path] = ()) -> None:
+    """Keep `newest` and the complete ones before it, `keep` in all; a damaged one never takes a good one's place."""
+    others = [folder for folder in _by_step(run) if folder != newest]
+    good = [
+        folder
+        for folder in others
+        if step_of(folder) < step_of(newest) and folder not in damaged and fault_of(folder, checksums=False) is None
+    ]
+    kept = good[len(good) - min(keep - 1, len(good)) :]
+    for folder in others:
+        if folder not in kept:
+            # Without its marker it is no checkpoint any more, whenever the deletion is cut short.
+            (folder / MARKER).unlink(missing_ok=True)
+            shutil.rmtree(folder)
 
 
 def step_of(folder: Path) -> int:
@@ -72,96 +140,38 @@ def step_of(folder: Path) -> int:
     return int(folder.name.removeprefix(PREFIX))
 
 
-def check_resumable(folder: Path, run: RunDir, spec: RunSpec) -> None:
-    """Raises: ResumeError for a checkpoint of another method, world size, batch or data: its rows would be others."""
-    marker = json.loads((folder / MARKER).read_text(encoding="utf-8"))
-    expected = _identity(run, spec)
-    different = [f"{key} {marker.get(key)} → {value}" for key, value in expected.items() if marker.get(key) != value]
-    if different:
-        raise ResumeError(f"{folder.name} cannot be resumed with other settings: {', '.join(different)}")
+def lacks_space(error: BaseException) -> bool:
+    """True for an error of a full disk, also of libraries that tell it in words only."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno in SPACE_ERRORS
+    return isinstance(error, NoSpaceError) or any(words in str(error) for words in SPACE_WORDS)
 
 
-def rng_state() -> dict[str, Any]:
-    """All random generators of this rank, in the form transformers' Trainer saves and loads."""
-    state: dict[str, Any] = {
-        "python": random.getstate(),
-        "numpy": np.random.get_state(),
-        "cpu": torch.random.get_rng_state(),
-    }
-    if torch.cuda.is_available():
-        state["cuda"] = torch.cuda.random.get_rng_state()
-    return state
+def _together(ranks: Ranks, act: Callable[[], None]) -> None:
+    """Do this rank's part of a save. What fails on one rank is raised on all: none waits for one that gave up.
 
-
-def restore_rng_state(state: dict[str, Any]) -> None:
-    """Set all random generators of this rank."""
-    random.setstate(state["python"])
-    np.random.set_state(state["numpy"])
-    torch.random.set_rng_state(state["cpu"])
-    if "cuda" in state:
-        torch.cuda.random.set_rng_state(state["cuda"])
-
-
-def save_rng(folder: Path, rank: int) -> None:
-    """Save this rank's random generators into a checkpoint."""
-    torch.save(rng_state(), rng_file(folder, rank))
-
-
-def load_rng(folder: Path, rank: int) -> None:
-    """Restore this rank's random generators from a checkpoint."""
-    with torch.serialization.safe_globals(_numpy_globals()):
-        restore_rng_state(torch.load(rng_file(folder, rank), weights_only=True))
-
-
-def rng_file(folder: Path, rank: int) -> Path:
-    """Where a rank's random generators are saved."""
-    return folder / f"rng_state_{rank}.pth"
-
-
-def _numpy_globals() -> list[Any]:
-    """What numpy's generator state is pickled from: enough for weights_only loading."""
-    return [np.ndarray.__reduce__(np.empty(0))[0], np.ndarray, np.dtype, type(np.dtype(np.uint32))]
-
-
-def _identity(run: RunDir, spec: RunSpec) -> dict[str, Any]:
-    """What must be the same for step N to mean the same rows; files may be moved or touched, not changed."""
-    return {
-        "data": store_meta(Path(prepared_of(run).train)),
-        "method": spec.method,
-        "world_size": spec.num_gpus,
-        "per_device_train_batch_size": spec.train.per_device_train_batch_size,
-        "gradient_accumulation_steps": spec.train.gradient_accumulation_steps,
-        "seed": spec.train.seed,
-    }
-
-
-def _publish(staging: Path, final: Path, identity: dict[str, Any], step: int) -> int:
-    paths = [path for path in staging.rglob("*") if path.is_file()]
-    for path in paths:
-        _flush(path)
-    files = {str(path.relative_to(staging)): path.stat().st_size for path in paths}
-    write_json(staging / MARKER, {"step": step, **identity, "files": files})
-    shutil.rmtree(final, ignore_errors=True)
-    staging.rename(final)
-    return sum(files.values())
-
-
-def _flush(path: Path) -> None:
-    """Have a file on the disk, not only in the page cache, before the marker calls it complete."""
-    descriptor = os.open(path, os.O_RDONLY)
+    Other errors than those of writing end the rank, and by that the launcher ends the others.
+    """
+    failed: Exception | None = None
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        act()
+    except torch.OutOfMemoryError:
+        raise
+    except (OSError, RuntimeError, SafetensorError) as error:
+        failed = error
+    reports = ranks.gather((_told(failed), failed is not None and lacks_space(failed)))
+    told = [(f"rank {rank}: {text}", full) for rank, (text, full) in enumerate(reports) if text]
+    if told:
+        kind = NoSpaceError if all(full for _, full in told) else CheckpointError
+        raise kind("; ".join(text for text, _ in told)) from failed
 
 
-def _rotate(run: RunDir, keep: int) -> None:
-    complete = [folder for folder in _by_step(run) if is_complete(folder)]
-    for folder in complete[:-keep]:
-        # Without its marker it is no checkpoint any more, whenever the deletion is cut short.
-        (folder / MARKER).unlink()
-        shutil.rmtree(folder)
+def _told(error: Exception | None) -> str:
+    if error is None:
+        return ""
+    return str(error) if isinstance(error, NoSpaceError) else f"{type(error).__name__}: {error}"
 
 
 def _by_step(run: RunDir) -> list[Path]:
-    return sorted(run.checkpoints.glob(f"{PREFIX}*"), key=step_of)
+    folders = [folder for folder in run.checkpoints.glob(f"{PREFIX}*") if folder.name.removeprefix(PREFIX).isdecimal()]
+    return sorted(folders, key=step_of)

@@ -11,12 +11,12 @@ from transformers import set_seed
 
 from t5panel.contract.records import Evaluation
 from t5panel.contract.spec import RunSpec
-from t5panel.trainers.checkpoint import load_rng, save_rng
 from t5panel.trainers.guard import Rank, enter_rank
 from t5panel.trainers.job import Job
 from t5panel.trainers.loss import summed_loss, to_device
 from t5panel.trainers.model import build_model, parameter_count
 from t5panel.trainers.optim import build_optimizer, build_schedule, learning_rate
+from t5panel.trainers.random_state import save_rng
 from t5panel.trainers.ranks import Ranks
 from t5panel.trainers.text import run_tokenizer
 
@@ -47,6 +47,8 @@ def train(me: Rank) -> None:
     """Train from the first step, or the newest complete checkpoint, to the end or an agreed stop."""
     import deepspeed
 
+    from t5panel.trainers.shards import ShardFiles
+
     spec = me.spec
     if spec.device == "cpu":
         # This op would be compiled at start-up: 50 CPU seconds and 1.6 GB, or a crash without a compiler. gloo does it.
@@ -57,18 +59,23 @@ def train(me: Rank) -> None:
     optimizer = build_optimizer(model, spec.train)
     schedule = build_schedule(optimizer, spec.train, job.steps)
     engine, _, _, _ = deepspeed.initialize(model=model, optimizer=optimizer, config=engine_config(spec))
+    files = engine.checkpoint_engine = ShardFiles()
+    # Rank 0 alone would copy a script on a disk that may be full, while the others wait for it in a barrier.
+    engine._copy_recovery_script = lambda _folder: None
     set_seed(spec.train.seed + ranks.rank)
     if job.checkpoint is not None:
         engine.load_checkpoint(str(job.checkpoint), tag=TAG)
         schedule.load_state_dict(torch.load(job.checkpoint / "scheduler.pt", weights_only=True))
         for group, rate in zip(optimizer.param_groups, schedule.get_last_lr(), strict=True):
             group["lr"] = rate
-        load_rng(job.checkpoint, ranks.rank)
+    job.restore_random_state()
 
     def write(folder: Path) -> None:
-        engine.save_checkpoint(str(folder), tag=TAG)
+        engine.save_checkpoint(str(folder), tag=TAG, save_latest=False)
         weights = engine._zero3_consolidated_16bit_state_dict() if spec.zero_stage == 3 else model.state_dict()
+        files.raise_first()
         if ranks.rank == 0:
+            (folder / "latest").write_text(TAG, encoding="utf-8")  # for DeepSpeed's own zero_to_fp32.py
             model.save_pretrained(folder, state_dict=weights)
             run_tokenizer(me.run).save_pretrained(folder)
             torch.save(schedule.state_dict(), folder / "scheduler.pt")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -11,16 +12,20 @@ from typing import Literal
 from torch import Tensor, nn
 
 from t5panel.contract.records import Evaluation
-from t5panel.trainers.checkpoint import check_resumable, newest_complete, save_checkpoint, step_of
+from t5panel.trainers.checkpoint import Checkpoints, NoSpaceError, step_of
 from t5panel.trainers.data import Split, collate, open_split, total_steps, train_loader
 from t5panel.trainers.evaluation import Evaluator
 from t5panel.trainers.guard import Rank
 from t5panel.trainers.loss import Batch, summed_loss, target_tokens, to_device
+from t5panel.trainers.marker import marker_of
+from t5panel.trainers.random_state import load_rng
 from t5panel.trainers.ranks import Ranks
 from t5panel.trainers.report import Reporter
+from t5panel.trainers.resumable import check_resumable, identity_of
 from t5panel.trainers.store import prepared_of
 
 Duty = Literal["log", "evaluate", "save"]
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +48,11 @@ class Job:
         self.me, self.spec, self.ranks = me, me.spec, ranks
         self.split = _open_split(me)
         self.steps = total_steps(me.spec, self.split.train_rows)
-        self.checkpoint = newest_complete(me.run)
+        self._identity = identity_of(me.run, me.spec, self.split)
+        self._checkpoints = Checkpoints(me.run, me.spec, ranks)
+        self.checkpoint = self._checkpoints.newest()
         if self.checkpoint is not None:
-            check_resumable(self.checkpoint, me.run, me.spec)
+            check_resumable(marker_of(self.checkpoint), self._identity, self.checkpoint.name)
         self.first_step = step_of(self.checkpoint) if self.checkpoint else 0
         self._at = self.first_step
         self.stopping = False
@@ -55,7 +62,7 @@ class Job:
             self.split, me.spec, rank=ranks.rank, first_step=self.first_step, last_step=self.steps
         )
         self._current = Accumulation([], 1.0, 0.0)
-        self._saved_at = self.first_step if self.checkpoint else -1
+        self._saved_at = self._tried_at = self.first_step if self.checkpoint else -1
 
     def accumulations(self) -> Iterator[tuple[int, list[Batch]]]:
         """Each optimizer step's number (from 1) with its micro-batches, until the last step or an agreed stop."""
@@ -98,11 +105,12 @@ class Job:
 
     def start(self, parameters: int) -> None:
         """Say that training begins."""
+        self._checkpoints.expect(parameters)
         self.reporter.started(step=self.first_step, max_steps=self.steps, parameters=parameters)
 
     def duties(self, step: int) -> set[Duty]:
         """What is due after a step: logging always at its last, evaluation and saving by their own periods."""
-        train, ends = self.spec.train, step == self.steps or self.stopping
+        train, ends = self.spec.train, self._ends(step)
         due: set[Duty] = set()
         if ends or step % train.logging_steps == 0:
             due.add("log")
@@ -129,14 +137,34 @@ class Job:
         self._continue(step, done.seconds)
 
     def save(self, step: int, write: Callable[[Path], None]) -> None:
-        """Save a complete checkpoint and record it."""
-        if self._saved_at == step:
+        """Save a complete checkpoint and record it.
+
+        A full disk ends the run only where its end is due: else the older checkpoint stays, the steps since then
+        would be lost by ending, and the next save may find room again.
+
+        Raises: CheckpointError on all ranks, with what one of them could not write.
+        """
+        if self._tried_at == step:
             return
+        self._tried_at = step
+        begin = time.monotonic()
         self.reporter.phase("saving", step)
-        checkpoint = save_checkpoint(self.me.run, self.spec, self.ranks, step, write)
-        self.reporter.saved(checkpoint)
-        self._saved_at = step
-        self._continue(step, checkpoint.seconds)
+        try:
+            checkpoint = self._checkpoints.save(step, self._identity, write)
+        except NoSpaceError as error:
+            if self._ends(step):
+                raise
+            log.warning("step %d goes on without a checkpoint: %s", step, error)
+        else:
+            self.reporter.saved(checkpoint)
+            self._saved_at = step
+        self._continue(step, time.monotonic() - begin)
+
+    def restore_random_state(self) -> None:
+        """Set this rank's random generators as the checkpoint's rank had them. The last thing before training."""
+        if self.checkpoint is not None:
+            rank, seed = self.ranks.rank, self.spec.train.seed
+            load_rng(self.checkpoint, rank=rank, seed=seed, step=self.first_step)
 
     def after_step(
         self,
@@ -161,6 +189,9 @@ class Job:
         stopped_early = self.stopping and self._saved_at < self.steps
         self.reporter.ended(step=self._saved_at, stopped=stopped_early)
         self.ranks.leave()
+
+    def _ends(self, step: int) -> bool:
+        return step == self.steps or self.stopping
 
     def _continue(self, step: int, seconds: float) -> None:
         self.reporter.meter.skip(seconds)

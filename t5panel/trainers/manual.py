@@ -11,12 +11,12 @@ from accelerate import Accelerator, DistributedDataParallelKwargs
 from transformers import set_seed
 
 from t5panel.contract.records import Evaluation
-from t5panel.trainers.checkpoint import load_rng, save_rng
 from t5panel.trainers.guard import Rank, enter_rank
 from t5panel.trainers.job import Job
 from t5panel.trainers.loss import summed_loss, to_device
 from t5panel.trainers.model import build_model, parameter_count
 from t5panel.trainers.optim import build_optimizer, build_schedule, learning_rate
+from t5panel.trainers.random_state import save_rng
 from t5panel.trainers.ranks import Ranks
 from t5panel.trainers.text import run_tokenizer
 
@@ -41,7 +41,7 @@ def train(me: Rank) -> None:
         load_weights(plain_model, job.checkpoint)
         plain_optimizer.load_state_dict(state)
         schedule.load_state_dict(torch.load(job.checkpoint / "scheduler.pt", weights_only=True))
-        load_rng(job.checkpoint, ranks.rank)
+    job.restore_random_state()
 
     def write(folder: Path) -> None:
         if ranks.rank == 0:

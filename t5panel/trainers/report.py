@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import logging
 import math
 import resource
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import msgspec
@@ -13,9 +17,12 @@ from torch import Tensor
 
 from t5panel.contract.layout import write_atomic
 from t5panel.contract.records import Checkpoint, Evaluation, Metric, Result, Start, Status, Step, encode_line
+from t5panel.trainers.checkpoint import lacks_space
 from t5panel.trainers.data import Split
 from t5panel.trainers.guard import Rank
 from t5panel.trainers.ranks import Ranks
+
+log = logging.getLogger(__name__)
 
 
 class Meter:
@@ -65,10 +72,14 @@ class Reporter:
         self._eval_loss: float | None = None
         self._checkpoint: str | None = None
         self._recorded, self._timed = 0, (0, 0.0)
+        self._resumed_first: float | None = None
+        self._unwritten: list[bytes] = []
         self._began = time.monotonic()
 
     def started(self, *, step: int, max_steps: int, parameters: int) -> None:
         """Training begins at `step`."""
+        if step > 0:
+            self._resumed_first = first_loss(self._me.run.metrics)
         self._write(
             Start(
                 time=time.time(),
@@ -95,7 +106,7 @@ class Reporter:
         seconds = meter.seconds
         loss = _finite(loss_sum / max(meter.tokens, 1.0))
         if self._recorded == 0:
-            self._first = loss
+            self._first = loss if self._resumed_first is None else self._resumed_first
             self._timed = (meter.steps, seconds)
         else:  # the first record holds the warm-up of kernels and caches, and counts only while it is the only one
             steps, earlier = (0, 0.0) if self._recorded == 1 else self._timed
@@ -128,7 +139,8 @@ class Reporter:
         self._write(evaluation)
         if self._ranks.rank == 0:
             lines = b"".join(msgspec.json.encode(sample) + b"\n" for sample in evaluation.samples)
-            write_atomic(self._me.run.predictions, lines)
+            with _surviving_a_full_disk():
+                write_atomic(self._me.run.predictions, lines)
 
     def saved(self, checkpoint: Checkpoint) -> None:
         """Record a complete checkpoint."""
@@ -136,7 +148,10 @@ class Reporter:
         self._write(checkpoint)
 
     def ended(self, *, step: int, stopped: bool) -> None:
-        """Write the result: the run's only proof of a clean end."""
+        """Write the result: the run's only proof of a clean end.
+
+        Losses are those of the whole run; samples per second, seconds and peaks are those since the last start.
+        """
         usage = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         on_card = self._ranks.device.type == "cuda"
         peaks = self._ranks.gather((usage, torch.cuda.max_memory_reserved() if on_card else 0))
@@ -158,18 +173,47 @@ class Reporter:
         write_atomic(self._me.run.result, msgspec.json.encode(result))
 
     def _write(self, metric: Metric) -> None:
-        if self._ranks.rank == 0:
-            append_line(self._me.run.metrics, encode_line(metric))
+        if self._ranks.rank != 0:
+            return
+        self._unwritten.append(encode_line(metric))
+        with _surviving_a_full_disk():
+            while self._unwritten:
+                append_line(self._me.run.metrics, self._unwritten[0])
+                del self._unwritten[0]
+
+
+@contextmanager
+def _surviving_a_full_disk() -> Iterator[None]:
+    """Hours of training are worth more than a record: say it, and go on."""
+    try:
+        yield
+    except OSError as error:
+        if not lacks_space(error):
+            raise
+        log.warning("a record could not be written: %s", error)
+
+
+def first_loss(metrics: Path) -> float | None:
+    """The loss of the first record of a run; None when there is none that can be read."""
+    decoder = msgspec.json.Decoder(Metric)
+    with metrics.open("rb") as lines:
+        for line in lines:
+            with suppress(msgspec.DecodeError):  # a line that a dead writer left torn
+                metric = decoder.decode(line)
+                if isinstance(metric, Step):
+                    return metric.loss
+    return None
 
 
 def append_line(path: Path, line: bytes) -> None:
-    """Append one whole line in one write; a torn line that a dead writer left is ended first."""
+    """Append one whole line in one write; a torn line that a dead writer or a full disk left is ended first."""
     with path.open("a+b", buffering=0) as file:
         if file.seek(0, 2) > 0:
             file.seek(-1, 2)
             if file.read(1) != b"\n":
                 line = b"\n" + line
-        file.write(line)
+        if file.write(line) < len(line):
+            raise OSError(errno.ENOSPC, "only a part of a line could be written", str(path))
 
 
 def _finite(value: float) -> float | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from t5panel.contract.layout import RunDir
 from t5panel.contract.records import Prepared
 
-FORMAT = 1
+FORMAT = 2
 _SMALL_VOCABULARY = 2**16
 
 
@@ -26,7 +27,7 @@ def prepared_of(run: RunDir) -> Prepared:
 
 
 def store_meta(folder: Path) -> dict[str, Any]:
-    """What a store holds: its format, rows, id type and tokens per side."""
+    """What a store holds: its format, rows and id type, tokens and their checksum per side."""
     meta: dict[str, Any] = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
     return meta
 
@@ -39,6 +40,7 @@ class StoreWriter:
         self._temporary = folder.with_name(folder.name + ".part")
         self._dtype = np.dtype(np.uint16 if vocabulary <= _SMALL_VOCABULARY else np.uint32)
         self._lengths = {"source": 0, "target": 0}
+        self._checksums = {"source": 0, "target": 0}
         self._rows = 0
 
     def __enter__(self) -> Self:
@@ -55,8 +57,10 @@ class StoreWriter:
         """Add rows: source and target ids of each."""
         for side, arrays in (("source", sources), ("target", targets)):
             ends = self._lengths[side] + np.cumsum([len(array) for array in arrays], dtype=np.int64)
-            self._files[side, "tokens"].write(np.concatenate(arrays).astype(self._dtype).tobytes())
-            self._files[side, "ends"].write(ends.tobytes())
+            for kind, array in (("tokens", np.concatenate(arrays).astype(self._dtype)), ("ends", ends)):
+                content = array.tobytes()
+                self._files[side, kind].write(content)
+                self._checksums[side] = zlib.crc32(content, self._checksums[side])
             self._lengths[side] = int(ends[-1])
         self._rows += len(sources)
 
@@ -68,6 +72,12 @@ class StoreWriter:
         if kind is not None or self._rows == 0:
             shutil.rmtree(self._temporary)
             return
-        meta = {"format": FORMAT, "rows": self._rows, "dtype": self._dtype.name, "tokens": self._lengths}
+        meta = {
+            "format": FORMAT,
+            "rows": self._rows,
+            "dtype": self._dtype.name,
+            "tokens": self._lengths,
+            "crc32": self._checksums,
+        }
         (self._temporary / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
         self._temporary.rename(self._folder)

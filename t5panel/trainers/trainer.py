@@ -22,6 +22,7 @@ from t5panel.trainers.job import Job
 from t5panel.trainers.loss import Batch, summed_loss
 from t5panel.trainers.model import build_model, parameter_count
 from t5panel.trainers.optim import build_optimizer, build_schedule
+from t5panel.trainers.random_state import save_rng
 from t5panel.trainers.ranks import Ranks
 from t5panel.trainers.text import run_tokenizer
 
@@ -82,10 +83,10 @@ class T5Trainer(Seq2SeqTrainer):  # type: ignore[misc]
         self.job.save(self.state.global_step, self._write)
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
-        """The last thing the Trainer restores before it trains."""
+        """The last thing the Trainer restores before it trains. Its own way knows no rank without a file."""
         if checkpoint is not None:
             self.job.settle(self.model_wrapped)
-        super()._load_rng_state(checkpoint)
+        self.job.restore_random_state()
 
     def _wrap_model(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
         """Wrap as the Trainer does, but let gradients live in DDP's buckets: four bytes a parameter less."""
@@ -97,7 +98,7 @@ class T5Trainer(Seq2SeqTrainer):  # type: ignore[misc]
     def _write(self, folder: Path) -> None:
         self.save_model(str(folder), _internal_call=True)
         self._save_optimizer_and_scheduler(str(folder))
-        self._save_rng_state(str(folder))
+        save_rng(folder, self.job.ranks.rank)
         if self.args.should_save:
             self.state.save_to_json(str(folder / TRAINER_STATE_NAME))
 

@@ -22,5 +22,5 @@ def _token_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 @pytest.fixture(scope="session")
 def word_pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Words and the same words backwards, of different lengths so that token weights matter."""
-    words = reversed_words(600, seed=1, shortest=3, longest=14)
+    words = reversed_words(3000, seed=1, shortest=3, longest=14)
     return write_pairs(tmp_path_factory.mktemp("data") / "words.jsonl", [(word, word[::-1]) for word in words])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,9 +15,9 @@ import pytest
 
 from t5panel.contract.layout import RunDir
 from t5panel.contract.records import Evaluation, Metric, Step
-from t5panel.monitor.history import Snapshot
+from t5panel.monitor.history import History, Snapshot
 from t5panel.monitor.watch import watch
-from t5panel.session import Wish, prospect, start
+from t5panel.session import Wish, prospect, request_stop, start
 
 TINY: Mapping[str, Any] = {
     "device": "cpu",
@@ -35,6 +37,7 @@ TINY: Mapping[str, Any] = {
     "train.generation_max_length": 12,
 }
 """A run small enough for a test, with everything on that can differ between methods."""
+PATIENCE_SECONDS = 300
 
 
 def reversed_words(
@@ -64,6 +67,33 @@ def finish(run: RunDir) -> Snapshot:
     """The last snapshot of a run that must end by itself, in the phase it ended with."""
     *_, last = watch(run, period=0.2)
     return last
+
+
+def stop_after(run: RunDir, step: int) -> None:
+    """Ask a run to stop as soon as it has logged a step."""
+    history, deadline = History(run), time.monotonic() + PATIENCE_SECONDS
+    while (last := history.refresh().last) is None or last.step < step:
+        assert time.monotonic() < deadline, "the run did not come to the step"
+        time.sleep(0.02)
+    assert request_stop(run, now=False)
+
+
+def branch(run: RunDir, folder: Path, step: int) -> RunDir:
+    """A copy of an ended run as if it had crashed after its checkpoint of a step."""
+    shutil.copytree(run.path, folder)
+    copy = RunDir(folder)
+    copy.run_json.write_text(copy.run_json.read_text().replace(str(run.path), str(folder)))
+    for checkpoint in copy.checkpoints.glob("checkpoint-*"):
+        if int(checkpoint.name.removeprefix("checkpoint-")) > step:
+            shutil.rmtree(checkpoint)
+    return copy
+
+
+def change_train(run: RunDir, **changes: int) -> None:
+    """Alter training settings of an ended run, as an out-of-memory recovery does."""
+    info = msgspec.json.decode(run.run_json.read_bytes())
+    info["spec"]["train"].update(changes)
+    run.run_json.write_bytes(msgspec.json.encode(info))
 
 
 def finished_run(folder: Path, preset: str, data: Path, settings: Mapping[str, Any]) -> RunDir:

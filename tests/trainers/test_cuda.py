@@ -15,8 +15,7 @@ from t5panel.monitor.hardware import Nvml
 from t5panel.monitor.proc import marked
 from t5panel.monitor.runs import read_result
 from t5panel.session import resume
-from tests.trainers.runs import assert_finished, finish, finished_run, losses, start_run, steps
-from tests.trainers.test_resume import stop_after
+from tests.trainers.runs import assert_finished, finish, finished_run, losses, start_run, steps, stop_after
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not Nvml().cards(), reason="no CUDA card")]
 

@@ -35,8 +35,9 @@ def described_run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> RunDir:
     return run
 
 
-def failure(run: RunDir, rank: int) -> Failure:
-    return msgspec.json.decode(run.rank_failure(rank).read_bytes(), type=Failure)
+def failures(run: RunDir) -> list[Failure]:
+    """What the ranks left; the launcher kills the others when the first one fails, so maybe not all did."""
+    return [msgspec.json.decode(path.read_bytes(), type=Failure) for path in run.ranks.glob("failure-*.json")]
 
 
 def enter_alone(run: RunDir, *, world: int) -> int:
@@ -57,8 +58,7 @@ def test_ranks_of_the_wrong_world_end_at_once_and_the_run_fails(
     assert last.state.phase == "failed"
     assert "WorldSizeError: the launcher started a world of 2, the run needs 3" in last.state.message
     assert last.result is None
-    assert failure(run, 0).kind == "t5panel.trainers.guard.WorldSizeError"
-    assert failure(run, 1).message == "the launcher started a world of 2, the run needs 3"
+    assert {left.kind for left in failures(run)} == {"t5panel.trainers.guard.WorldSizeError"}
 
 
 def test_an_exception_that_ends_a_rank_is_left_in_the_run_directory_and_in_its_log(
@@ -69,7 +69,7 @@ def test_an_exception_that_ends_a_rank_is_left_in_the_run_directory_and_in_its_l
 
     code = enter_alone(run, world=3)
 
-    found = failure(run, 0)
+    [found] = failures(run)
     assert code == 1
     assert (found.rank, found.kind, found.step) == (0, "ValueError", 7)
     assert found.message == "rank 0 met a bad row: ?"
@@ -107,7 +107,7 @@ def test_a_failure_holds_the_end_of_a_long_traceback_and_the_card_memory_of_torc
     assert found.message.startswith("CUDA out of memory. Tried to allocate 2.00 GiB.")
     assert len(found.message) == 4000
     assert len(found.traceback) == 20_000
-    assert found.vram_reserved == (0 if torch.cuda.is_initialized() else None)
+    assert found.vram_reserved in (0, None)  # whether an earlier test has used the card
 
 
 @pytest.mark.parametrize("has_pidfd", [True, False])

@@ -7,18 +7,35 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from torch.nn.functional import cross_entropy
-from transformers import get_scheduler
+from transformers import AutoModelForSeq2SeqLM, ByT5Tokenizer, T5ForConditionalGeneration, get_scheduler
 
 from t5panel.contract.layout import RunDir
+from t5panel.contract.records import Sample, Start
+from t5panel.contract.shapes import SHAPES
 from t5panel.contract.spec import RunSpec
+from t5panel.monitor.runs import read_result
+from t5panel.session import resume
 from t5panel.trainers.data import collate, open_split, rows_of_step
 from t5panel.trainers.guard import read_spec
-from t5panel.trainers.model import build_model
+from t5panel.trainers.model import config_of
 from t5panel.trainers.store import prepared_of
-from tests.trainers.runs import assert_finished, finish, losses, start_run, steps
+from tests.trainers.runs import (
+    assert_finished,
+    change_train,
+    finish,
+    finished_run,
+    losses,
+    metrics,
+    start_run,
+    steps,
+    stop_after,
+)
 
 STEPS = 50
 SETTINGS: dict[str, Any] = {
@@ -33,10 +50,15 @@ METHODS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
+STOPPED = "deepspeed-zero-2"
+"""This one is stopped on its way and goes on with half the batch and twice the accumulation: the rows stay the same."""
+MIB = 2**20
+
+
 def reference_losses(spec: RunSpec, tokens: Path) -> list[float]:
     """The loss curve of the plainest loop there is: the whole effective batch in one forward pass."""
     split = open_split(tokens, None, spec.data.max_eval_samples)
-    model = build_model(spec, torch.device("cpu"))
+    model = AutoModelForSeq2SeqLM.from_pretrained(spec.model.name_or_path, dropout_rate=0.0).train()
     decayed = [p for p in model.parameters() if p.ndim >= 2]
     vectors = [p for p in model.parameters() if p.ndim < 2]
     optimizer = torch.optim.AdamW(
@@ -61,15 +83,36 @@ def reference_losses(spec: RunSpec, tokens: Path) -> list[float]:
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory, word_pairs: Path) -> dict[str, RunDir]:
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a model that is fine-tuned: its weights are not those that the runs' seed would give."""
+    folder = tmp_path_factory.mktemp("model")
+    torch.manual_seed(99)
+    T5ForConditionalGeneration(config_of(SHAPES["tiny"])).save_pretrained(folder)
+    ByT5Tokenizer().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def settings(model: Path) -> dict[str, Any]:
+    """What all runs have in common."""
+    return {**SETTINGS, "model.name_or_path": str(model)}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory, word_pairs: Path, settings: dict[str, Any]) -> dict[str, RunDir]:
     """One finished run of each method, all from the same settings."""
     folder = tmp_path_factory.mktemp("curves")
     found: dict[str, RunDir] = {}
     for pair in batched(METHODS.items()):  # two at a time: half of a start is waiting
         started = {
-            name: start_run(folder / name, preset, word_pairs, {**SETTINGS, **extra}) for name, (preset, extra) in pair
+            name: start_run(folder / name, preset, word_pairs, {**settings, **extra}) for name, (preset, extra) in pair
         }
-        for run in started.values():
+        for name, run in started.items():
+            if name == STOPPED:
+                stop_after(run, 20)
+                assert finish(run).state.phase == "stopped"
+                change_train(run, per_device_train_batch_size=2, gradient_accumulation_steps=4)
+                resume(run)
             assert_finished(finish(run))
         found |= started
     return found
@@ -101,6 +144,22 @@ def test_loss_curve_is_the_reference_loops(
     assert curve[-1] < curve[0] / 2
 
 
+def test_a_run_resumed_with_half_the_batch_and_twice_the_accumulation_sees_the_same_rows(
+    runs: dict[str, RunDir],
+) -> None:
+    halved, whole = runs[STOPPED], runs["manual"]
+    starts = [metric for metric in metrics(halved) if isinstance(metric, Start)]
+    result = read_result(halved)
+
+    assert 20 <= starts[1].step < STEPS
+    assert read_spec(halved).train.per_device_train_batch_size == 2
+    assert [(s.step, s.samples, s.target_tokens) for s in steps(halved)] == [
+        (s.step, s.samples, s.target_tokens) for s in steps(whole)
+    ]
+    assert result is not None
+    assert result.loss_first == losses(halved)[0]
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_every_step_reports_the_gradient_norm_of_the_mean_loss(method: str, runs: dict[str, RunDir]) -> None:
     norms = [step.grad_norm for step in steps(runs[method])]
@@ -118,3 +177,32 @@ def test_learning_rate_starts_at_zero_and_peaks_after_warm_up(method: str, runs:
     assert rates[0] == 0.0
     assert max(rates) == rates[5] == 5e-3
     assert rates == [step.learning_rate for step in steps(runs["manual"])]
+
+
+def test_a_million_rows_take_no_more_memory_per_rank_than_three_thousand(
+    runs: dict[str, RunDir], settings: dict[str, Any], tmp_path: Path
+) -> None:
+    data = write_rows(tmp_path / "million.parquet", 1_000_000)
+
+    million = finished_run(tmp_path / "million", "manual", data, settings)
+
+    assert abs(peak_anonymous_memory(million) - peak_anonymous_memory(runs["manual"])) <= 30 * MIB
+
+
+def write_rows(path: Path, count: int) -> Path:
+    """A parquet file of short rows."""
+    table = pa.table(
+        {
+            "prompt": [f"question {number % 1000}" for number in range(count)],
+            "response": [f"answer {number * 7919 % 1009}" for number in range(count)],
+        }
+    )
+    pq.write_table(table, path)
+    return path
+
+
+def peak_anonymous_memory(run: RunDir) -> int:
+    """Largest RssAnon of any rank that the supervisor saw, in bytes."""
+    decoder = msgspec.json.Decoder(Sample)
+    samples = [decoder.decode(line) for line in run.samples.read_bytes().splitlines()]
+    return max(rank.anon for sample in samples for rank in sample.ranks)
