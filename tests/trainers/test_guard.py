@@ -24,7 +24,7 @@ def described_run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> RunDir:
     """A run under torchrun that was not started, whose three ranks are light ones and whose data needs no preparing."""
     settings = {"device": "cpu", "model.name_or_path": "builtin:tiny"}
     with monkeypatch.context() as patch:
-        patch.setattr(session, "spawn_supervisor", lambda _run: None)
+        patch.setattr(session, "spawn_supervisor", lambda _run, **_how: None)
         run = session.start(session.prospect(session.Wish("trainer", settings, folder)))
     info = msgspec.json.decode(run.run_json.read_bytes())
     argv = info["command"]["argv"]
