@@ -56,7 +56,7 @@ def test_ranks_of_the_wrong_world_end_at_once_and_the_run_fails(
     last = finish(run)
 
     assert last.state.phase == "failed"
-    assert "WorldSizeError: the launcher started a world of 2, the run needs 3" in last.state.message
+    assert "the launcher started a world of 2, the run needs 3" in last.state.message
     assert last.result is None
     assert {left.kind for left in failures(run)} == {"t5panel.trainers.guard.WorldSizeError"}
 
