@@ -176,7 +176,7 @@ def progress_line(snapshot: Snapshot) -> str:
     """A run's present state on one line."""
     state, last = snapshot.state, snapshot.last
     if state.phase == "paused":
-        word, text = phase_word(snapshot.info, state), pause_text(snapshot.info, state, snapshot.taken)
+        word, text = phase_word(state), pause_text(snapshot.info, state, snapshot.taken)
         return " · ".join((text if text.startswith(word) else f"{word}: {text}", *_step_words(snapshot)[:2]))
     if last is None:
         progress = state.state.progress if state.state else None
@@ -205,16 +205,17 @@ def _step_words(snapshot: Snapshot) -> list[str]:
     return [f"step {last.step:,}/{total:,}", f"loss {loss_text(last.loss)}", f"lr {last.learning_rate:.2e}"]
 
 
-def phase_word(info: RunInfo, state: RunState) -> str:
+def phase_word(state: RunState) -> str:
     """The phase as people call it: a paused run that only waits for its cards is queued."""
-    return "queued" if _is_queued(info, state) else state.phase
+    until = state.state.until if state.state is not None else None
+    return "queued" if state.phase == "paused" and until is None else state.phase
 
 
 def pause_text(info: RunInfo, state: RunState, now: float) -> str:
     """`paused until 22:00 (in 3 h 05 min)`, by the clock of its window; else for what a paused run waits."""
     until = state.state.until if state.state is not None else None
     if until is None:
-        return state.message or phase_word(info, state)
+        return state.message or phase_word(state)
     left = f" (in {duration(until - now)})" if until > now else ""
     return f"paused until {_clock_text(until, info.spec.get('schedule'))}{left}"
 
@@ -234,28 +235,18 @@ def note_text(info: RunInfo, state: RunState, now: float) -> str:
 
 def recovery_texts(recoveries: Iterable[Recovery]) -> Iterator[str]:
     """`batch 8 x 16 → 4 x 32 after an out-of-memory, from step 120 on`: each recovery, in their order."""
-    before = ""
     for recovery in recoveries:
-        values = {key.removeprefix("train."): value for key, value in recovery.changes.items()}
-        batch, accum = values.get("per_device_train_batch_size"), values.get("gradient_accumulation_steps")
-        if batch is None or accum is None:
-            change = ", ".join(f"{key} = {value}" for key, value in values.items())
+        keys = [f"train.{name}" for name in ("per_device_train_batch_size", "gradient_accumulation_steps")]
+        if recovery.after.keys() == set(keys):
+            change = "batch " + " → ".join(
+                " × ".join(str(values[key]) for key in keys) for values in (recovery.before, recovery.after)
+            )
         else:
-            after = f"{batch} × {accum}"
-            change = "batch " + " → ".join(filter(None, (before or _batch_before(batch, accum), after)))
-            before = after
+            change = ", ".join(
+                f"{key.removeprefix('train.')} {recovery.before[key]} → {value}"
+                for key, value in recovery.after.items()
+            )
         yield f"{change} after an out-of-memory, from step {recovery.step:,} on"
-
-
-def _batch_before(batch: int, accum: int) -> str:
-    """What became this batch, the largest of at most half that divides the rows; empty when it may be several."""
-    rows = batch * accum
-    fitting = [
-        f"{size} × {rows // size}"
-        for size in range(2 * batch, rows + 1)
-        if rows % size == 0 and all(rows % between for between in range(batch + 1, size // 2 + 1))
-    ]
-    return fitting[0] if len(fitting) == 1 else ""
 
 
 def alert_text(alert: Event) -> str:
@@ -266,11 +257,6 @@ def alert_text(alert: Event) -> str:
 def moment_text(moment: float) -> str:
     """Unix seconds as `2026-01-31 22:04:09`, by this machine's clock."""
     return datetime.fromtimestamp(moment).strftime("%Y-%m-%d %H:%M:%S")
-
-
-def _is_queued(info: RunInfo, state: RunState) -> bool:
-    until = state.state.until if state.state is not None else None
-    return state.phase == "paused" and info.queue and until is None
 
 
 def _clock_text(moment: float, schedule: object) -> str:
@@ -391,4 +377,4 @@ def run_row(snapshot: Snapshot) -> tuple[str, ...]:
     note = note_text(info, state, snapshot.taken)
     progress = f"step {last.step:,}/{total:,}" if last and total else "" if note else state.message
     words = (" ".join(part.split()) for part in (progress, note) if part)
-    return (snapshot.run.run_id, f"{age} ago", str(info.spec.get("method")), phase_word(info, state), " · ".join(words))
+    return (snapshot.run.run_id, f"{age} ago", str(info.spec.get("method")), phase_word(state), " · ".join(words))

@@ -219,7 +219,7 @@ class State(Record, frozen=True):
     message: str = ""
     """One sentence on the present phase."""
     until: float | None = None
-    """When a paused run goes on, in unix seconds; None while that is not known."""
+    """When a paused run goes on, in unix seconds; None while it waits for its cards."""
     diagnosis: Diagnosis | None = None
     """Of a failed run."""
 
@@ -261,13 +261,14 @@ class CommandInfo(Record, frozen=True):
 
 
 class Recovery(Record, frozen=True):
-    """One restart after a CUDA out-of-memory: what was changed, keys of the spec with their new values."""
+    """One restart after a CUDA out-of-memory; `before` and `after` hold the keys of the spec that were changed."""
 
     time: float
     step: int
     """The step it went on from."""
     reason: str
-    changes: dict[str, int]
+    before: dict[str, int | bool]
+    after: dict[str, int | bool]
 
 
 class RunInfo(Record, frozen=True):
@@ -289,8 +290,6 @@ class RunInfo(Record, frozen=True):
     rehearsal: bool = False
     forced: bool = False
     """Started with --force although the memory plan said no."""
-    queue: bool = False
-    """Waits for its cards to be free instead of refusing to start."""
     recoveries: tuple[Recovery, ...] = ()
 
 

@@ -10,7 +10,7 @@ from t5panel.contract.layout import RunDir
 from t5panel.contract.records import Diagnosis, RunInfo
 from t5panel.launch.observer import Observer
 from t5panel.launch.recovery import batch_of
-from t5panel.monitor.diagnose import Asked, Evidence, Exit, Host, Kills, Log, diagnose
+from t5panel.monitor.clues import Asked, Evidence, Exit, Host, Kills, Log
 from t5panel.monitor.evidence import (
     read_failures,
     read_free_disk,
@@ -52,6 +52,8 @@ def inquest(
     asked: Asked | None,
 ) -> Diagnosis:
     """Why the ranks, or the preparation, ended without a result. `exits`: codes of all children that were reaped."""
+    from t5panel.monitor.diagnose import diagnose  # a megabyte of signatures that a healthy run never needs
+
     return diagnose(
         Evidence(
             run_id=run.run_id,

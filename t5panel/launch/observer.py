@@ -5,13 +5,12 @@ from __future__ import annotations
 import contextlib
 import shutil
 import time
-from pathlib import Path
 
 import msgspec
 
 from t5panel.contract.layout import RunDir
 from t5panel.contract.records import Checkpoint, Metric, Phase, RankId, RankSample, RunInfo, Sample, Start, Status, Step
-from t5panel.monitor.hardware import Nvml, host_memory, process_memory, proportional_memory
+from t5panel.monitor.hardware import Nvml, host_memory, memory_pressure, process_memory, proportional_memory
 from t5panel.monitor.proc import describe, is_alive
 from t5panel.monitor.tail import Tail
 from t5panel.monitor.watchdogs import Alert, Surroundings, Watchdogs
@@ -126,12 +125,3 @@ class Observer:
             return shutil.disk_usage(self._run.path).free
         except OSError:
             return None
-
-
-def memory_pressure(path: Path = Path("/proc/pressure/memory")) -> float | None:
-    """Percent of the last ten seconds in which all processes waited for memory; None where the kernel does not say."""
-    try:
-        full = next(line for line in path.read_text(encoding="ascii").splitlines() if line.startswith("full"))
-        return float(full.split("avg10=")[1].split()[0])
-    except (OSError, StopIteration, IndexError, ValueError):
-        return None

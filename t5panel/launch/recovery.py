@@ -10,7 +10,7 @@ from t5panel.monitor.gpu_memory import Batch, smaller
 
 MOST_RECOVERIES = 3
 
-Changes = dict[str, int]
+Changes = dict[str, int | bool]
 
 
 def changes_after_shortage(spec: Mapping[str, Any], *, evaluating: bool) -> Changes:
@@ -34,10 +34,9 @@ def with_changes(spec: Mapping[str, Any], changes: Changes) -> dict[str, Any]:
     return {**spec, "train": {**spec["train"], **train}}
 
 
-def changes_text(spec: Mapping[str, Any], changes: Changes) -> str:
-    """`gradient_accumulation_steps 16 → 32, per_device_train_batch_size 8 → 4`."""
-    names = ((key.removeprefix("train."), value) for key, value in changes.items())
-    return ", ".join(f"{name} {spec['train'][name]} → {value}" for name, value in names)
+def values_of(spec: Mapping[str, Any], changes: Changes) -> Changes:
+    """What a spec holds now for the keys of the changes."""
+    return {key: spec["train"][key.removeprefix("train.")] for key in changes}
 
 
 def batch_of(spec: Mapping[str, Any]) -> Batch:

@@ -39,10 +39,9 @@ from t5panel.launch.inquest import before_start, inquest
 from t5panel.launch.journal import Journal
 from t5panel.launch.observer import Observer
 from t5panel.launch.processes import Stopped, at_free_port, become_subreaper, reap, spawn, stop_all
-from t5panel.launch.recovery import MOST_RECOVERIES, changes_after_shortage, changes_text, with_changes
+from t5panel.launch.recovery import MOST_RECOVERIES, changes_after_shortage, values_of, with_changes
 from t5panel.launch.stacks import dump_stacks
-from t5panel.monitor.diagnose import how_it_ended
-from t5panel.monitor.proc import boot_id, descendants, describe, marked, read_process
+from t5panel.monitor.proc import boot_id, descendants, describe, how_it_ended, marked, read_process
 from t5panel.monitor.runs import prepared_text, read_info, read_prepared, read_progress, read_result
 from t5panel.monitor.watchdogs import Alert
 
@@ -278,14 +277,16 @@ class Supervisor:
             return False
         folder = newest_checkpoint(self.run)
         step = step_of(folder) if folder else 0
-        recovery = Recovery(time.time(), step, found.sentence, changes)
+        before = values_of(spec, changes)
+        recovery = Recovery(time.time(), step, found.sentence, before, changes)
         info = msgspec.structs.replace(self.info, spec=with_changes(spec, changes), recoveries=(*done, recovery))
         try:
             write_atomic(self.run.run_json, msgspec.json.format(msgspec.json.encode(info), indent=1))
         except OSError as error:
             self._journal.event("recovery", f"not started again: run.json cannot be written: {error.strerror}", "error")
             return False
-        text = f"started again from step {step:,} with {changes_text(spec, changes)}: the same rows per optimizer step"
+        words = ", ".join(f"{key.removeprefix('train.')} {before[key]} → {value}" for key, value in changes.items())
+        text = f"started again from step {step:,} with {words}: the same rows per optimizer step"
         self._journal.event("recovered", text, "warning")
         self.info = info
         return True
@@ -301,7 +302,7 @@ class Supervisor:
             exit_code=code,
             exits=self._exits,
             doing=self._message,
-            asked=None,
+            asked="signal" if self.signals else None,
         )
 
     def _how_it_went(self, stopped: Stopped, vram_before: dict[int, int]) -> str:

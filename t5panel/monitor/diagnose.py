@@ -11,13 +11,13 @@ import signal
 from collections.abc import Callable
 
 from t5panel.contract.records import Diagnosis
-from t5panel.monitor.clues import Asked, Evidence, Exit, Host, Kills, Log, Login
+from t5panel.monitor.clues import Evidence, Log
+from t5panel.monitor.proc import how_it_ended
 from t5panel.monitor.sentences import (
     at_step,
     by_signal,
     doing,
     explain,
-    how_it_ended,
     kernel_kill,
     logout_hint,
     memory_hint,
@@ -28,8 +28,6 @@ from t5panel.monitor.sentences import (
 from t5panel.monitor.signatures import Weight
 from t5panel.monitor.suspects import Suspect, first_exit, own_logs, rank_of, root_cause, suspects_of
 from t5panel.monitor.tracebacks import plain
-
-__all__ = ["Asked", "Evidence", "Exit", "Host", "Kills", "Log", "Login", "diagnose", "how_it_ended"]
 
 HARDWARE_XIDS = frozenset({48, 62, 63, 64, 74, 79, 92, 94, 95, 109, 110, 119, 120, 140, 143, 154})
 """Of the card itself; others (13, 31, 43, 45) follow from what a program did.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,6 +76,19 @@ def marked(run: RunDir) -> tuple[int, ...]:
             if wanted in environment.split(b"\0") and read_process(pid):
                 found.append(pid)
     return tuple(found)
+
+
+def how_it_ended(code: int) -> str:
+    """An exit code in words; negative ones are signals."""
+    return f"returned {code}" if code >= 0 else f"was ended by {signal_name(-code)}"
+
+
+def signal_name(number: int) -> str:
+    """`SIGKILL`, or the number of a signal without a name."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
 
 
 def _all_pids() -> list[int]:

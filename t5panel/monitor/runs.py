@@ -12,7 +12,6 @@ from t5panel.contract.layout import RunDir
 from t5panel.contract.records import ENDED, Diagnosis, Phase, Prepared, Progress, Result, RunInfo, State
 from t5panel.errors import Fault, UsageError
 from t5panel.monitor.clues import Evidence, Login
-from t5panel.monitor.diagnose import diagnose
 from t5panel.monitor.evidence import kills_at_logout
 from t5panel.monitor.proc import boot_id, is_alive
 
@@ -56,6 +55,8 @@ def read_state(run: RunDir) -> RunState:
 
 def cut_off(run_id: str, state: State, *, boot: str, kill_user_processes: bool | None = None) -> RunState:
     """What became of a run whose supervisor is gone: a paused one lost nothing, any other was cut off."""
+    from t5panel.monitor.diagnose import diagnose  # a megabyte of signatures, for the dead only
+
     if state.phase == "paused":
         how = "the machine was restarted" if boot != state.boot_id else "its supervisor ended"
         message = f"paused when {how}; resume it with t5panel resume {run_id}"

@@ -8,6 +8,7 @@ import signal
 from t5panel.contract.records import Diagnosis
 from t5panel.monitor.clues import Evidence
 from t5panel.monitor.gpu_memory import as_flags, gib, read_shortage, smaller
+from t5panel.monitor.proc import signal_name
 from t5panel.monitor.suspects import Suspect
 
 LONGEST_SENTENCE = 300
@@ -190,19 +191,6 @@ def at_step(evidence: Evidence) -> str:
 def doing(evidence: Evidence) -> str:
     """`running at step 40`: the run's last message, which continues "the run was"."""
     return evidence.doing or ("running" + at_step(evidence))
-
-
-def how_it_ended(code: int) -> str:
-    """An exit code in words; negative ones are signals."""
-    return f"returned {code}" if code >= 0 else f"was ended by {signal_name(-code)}"
-
-
-def signal_name(number: int) -> str:
-    """`SIGKILL`, or the number of a signal without a name."""
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
 
 
 def one_line(text: str) -> str:

@@ -75,7 +75,7 @@ def _row(run: RunDir, info: RunInfo, now: float) -> RunRow:
         run=run,
         preset=info.preset,
         phase=state.phase,
-        word=phase_word(info, state),
+        word=phase_word(state),
         note=" ".join(note_text(info, state, now).split()),
         alive=state.alive,
         rehearsal=info.rehearsal,

@@ -17,7 +17,8 @@ from click.testing import CliRunner, Result
 from t5panel.cli import main
 from t5panel.contract.layout import RunDir
 from t5panel.contract.records import CommandInfo, RunInfo, State
-from t5panel.monitor.runs import RunState, read_state
+from t5panel.launch.commands import TRAINER_MODULES, command_for
+from t5panel.monitor.runs import RunState, read_info, read_state
 from t5panel.presets import load_preset
 from t5panel.session import spawn_supervisor
 
@@ -92,6 +93,23 @@ class House:
         )
         run.run_json.write_bytes(msgspec.json.encode(info))
         self.runs.append(run)
+        return run
+
+    def launched_by(self, run: RunDir, preset: str, module: str) -> RunDir:
+        """The same run with the preset's own launcher, which starts `module` instead of the trainer."""
+        info = read_info(run)
+        ranks = {"device": "cpu", "num_gpus": info.spec["num_gpus"]}
+        spec = load_preset(preset, ranks).spec
+        command = command_for(spec, run, cores=1)
+        argv = tuple(module if word == TRAINER_MODULES[spec.method] else word for word in command.argv)
+        for path, content in command.files.items():
+            path.write_text(content)
+        env = {**command.env, "PYTHONPATH": str(ROOT)}
+        started = CommandInfo(argv, env)
+        changed = msgspec.structs.replace(
+            info, command=started, spec={**info.spec, "method": spec.method, "launcher": spec.launcher}
+        )
+        run.run_json.write_bytes(msgspec.json.encode(changed))
         return run
 
     def started(self, ending: str, *behaviours: str, prepare: tuple[str, ...] = ("true",), name: str = "") -> RunDir:

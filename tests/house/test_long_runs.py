@@ -200,7 +200,7 @@ def test_after_an_out_of_memory_a_run_goes_on_with_half_the_batch_until_it_fits(
     info = read_info(run)
     assert info.spec["train"]["per_device_train_batch_size"] == 2
     assert info.spec["train"]["gradient_accumulation_steps"] == 12
-    assert [recovery.changes["train.per_device_train_batch_size"] for recovery in info.recoveries] == [4, 2]
+    assert [recovery.after["train.per_device_train_batch_size"] for recovery in info.recoveries] == [4, 2]
     assert [recovery.step for recovery in info.recoveries] == [7, 7]
     assert events(run, "recovered")[0] == (
         "started again from step 7 with gradient_accumulation_steps 3 → 6, per_device_train_batch_size 8 → 4: "

@@ -10,13 +10,11 @@ import msgspec
 import pytest
 
 from t5panel.contract.layout import RunDir
-from t5panel.contract.records import CommandInfo, RankId, State
-from t5panel.launch.commands import TRAINER_MODULES, command_for
+from t5panel.contract.records import RankId, State
 from t5panel.monitor.proc import is_alive, marked
-from t5panel.monitor.runs import read_info, read_state
-from t5panel.presets import load_preset
+from t5panel.monitor.runs import read_state
 from t5panel.session import spawn_supervisor
-from tests.house.household import ROOT, House, ended, eventually
+from tests.house.household import House, ended, eventually
 
 RANKS = 3
 Preset = Literal["manual", "trainer", "deepspeed"]
@@ -25,14 +23,7 @@ Preset = Literal["manual", "trainer", "deepspeed"]
 def launched(house: House, preset: Preset) -> RunDir:
     """A run whose launcher is the preset's own and whose ranks are guarded fakes, all of them alive."""
     run = house.fake_run("waits", *["guarded"] * RANKS)
-    spec = load_preset(preset, {"device": "cpu", "num_gpus": RANKS}).spec
-    command = command_for(spec, run, cores=1)
-    argv = tuple("tests.house.fake_rank" if word == TRAINER_MODULES[preset] else word for word in command.argv)
-    for path, content in command.files.items():
-        path.write_text(content)
-    env = {**command.env, "PYTHONPATH": str(ROOT)}
-    info = msgspec.structs.replace(read_info(run), command=CommandInfo(argv, env))
-    run.run_json.write_bytes(msgspec.json.encode(info))
+    house.launched_by(run, preset, "tests.house.fake_rank")
     spawn_supervisor(run)
     eventually(lambda: len(list(run.logs.glob("alive-*"))) == RANKS, seconds=60)
     return run

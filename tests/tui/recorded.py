@@ -109,7 +109,6 @@ def queued(home: Path, name: str = "20260101-140000-manual") -> RunDir:
     run = living(home, name, cards=3)
     run.metrics.unlink()
     run.samples.unlink()
-    _change_info(run, queue=True)
     _write_state(run, "paused", "queued: card 0 is used by 20260101-130000-manual", boot=boot_id())
     return run
 
@@ -118,8 +117,10 @@ def diagnosed(home: Path, name: str = "20260101-110000-manual", *, diagnosis: Di
     """The run at step 50, failed, its cause known, after one recovery."""
     run = _cut(finished(home, name), steps=50)
     _give_cards(run, 3)
-    batch = {"train.per_device_train_batch_size": 2, "train.gradient_accumulation_steps": 2}
-    _change_info(run, recoveries=(Recovery(CREATED + 40, 20, "CUDA out of memory on rank 0 at step 23", batch),))
+    before = {"train.per_device_train_batch_size": 4, "train.gradient_accumulation_steps": 1}
+    after = {"train.per_device_train_batch_size": 2, "train.gradient_accumulation_steps": 2}
+    reason = "CUDA out of memory on rank 0 at step 23"
+    _change_info(run, recoveries=(Recovery(CREATED + 40, 20, reason, before, after),))
     message = "the ranks ended without a result (the launcher ended with 1)"
     _write_state(run, "failed", message, boot=NEVER, diagnosis=diagnosis)
     return tell(run, Event(CREATED + 96, "failed", diagnosis.sentence, "error"))

@@ -75,7 +75,7 @@ def test_an_alert_outlives_two_hundred_newer_events(run: RunDir) -> None:
 def test_a_recovery_that_replaces_the_description_is_seen(run: RunDir) -> None:
     history = History(run)
     before = history.refresh().info.recoveries
-    recovery = Recovery(1.0, 120, "CUDA out of memory", {})
+    recovery = Recovery(1.0, 120, "CUDA out of memory", {}, {})
     draft = run.path / "new"
     draft.write_bytes(msgspec.json.encode(msgspec.structs.replace(INFO, recoveries=(recovery,))))
     draft.rename(run.run_json)

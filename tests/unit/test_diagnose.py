@@ -16,7 +16,7 @@ from t5panel.contract.layout import RunDir
 from t5panel.contract.records import Failure
 from t5panel.monitor import signatures
 from t5panel.monitor.clues import Evidence, Exit, Host, Kills, Log, Login
-from t5panel.monitor.diagnose import diagnose, how_it_ended
+from t5panel.monitor.diagnose import diagnose
 from t5panel.monitor.evidence import (
     kills_at_logout,
     read_failures,
@@ -28,6 +28,7 @@ from t5panel.monitor.evidence import (
     read_pressure,
 )
 from t5panel.monitor.gpu_memory import Batch, Shortage, as_flags, read_shortage, smaller
+from t5panel.monitor.proc import how_it_ended
 from t5panel.monitor.sentences import LONGEST_SENTENCE
 from t5panel.monitor.tracebacks import errors_in, of_failure
 

@@ -14,10 +14,10 @@ TEN = datetime(2026, 1, 31, 22, tzinfo=UTC).timestamp()
 NOW = TEN - 3 * 3600 - 300
 
 
-def info(*, schedule: str | None = "22:00-08:00 UTC", queue: bool = False) -> RunInfo:
+def info(*, schedule: str | None = "22:00-08:00 UTC") -> RunInfo:
     """A run with a daily window."""
     command = CommandInfo((), {})
-    return RunInfo("r", "manual", 0.0, {"schedule": schedule}, command, command, (), "python", {}, {}, queue=queue)
+    return RunInfo("r", "manual", 0.0, {"schedule": schedule}, command, command, (), "python", {}, {})
 
 
 def state(
@@ -47,10 +47,10 @@ def test_a_broken_window_in_a_foreign_run_costs_only_its_zone() -> None:
 def test_a_run_that_waits_for_cards_is_queued_and_says_for_what() -> None:
     waiting = state("paused", "queued: card 0 is used by fake-1")
 
-    assert phase_word(info(queue=True), waiting) == "queued"
-    assert note_text(info(queue=True), waiting, NOW) == "queued: card 0 is used by fake-1"
-    assert phase_word(info(queue=True), state("paused", until=TEN)) == "paused"
-    assert pause_text(info(), state("paused"), NOW) == "paused"
+    assert phase_word(waiting) == "queued"
+    assert note_text(info(), waiting, NOW) == "queued: card 0 is used by fake-1"
+    assert phase_word(state("paused", until=TEN)) == "paused"
+    assert pause_text(info(), state("paused"), NOW) == "queued"
 
 
 @pytest.mark.parametrize(
@@ -70,18 +70,18 @@ def test_a_failed_run_is_headed_by_its_diagnosis(message: str, shown: str) -> No
 
 
 def test_a_recovery_says_what_the_batch_was_and_is() -> None:
-    def to(batch: int, accum: int, step: int) -> Recovery:
-        sizes = {"train.per_device_train_batch_size": batch, "train.gradient_accumulation_steps": accum}
-        return Recovery(0, step, "", sizes)
+    def sizes(batch: int, accum: int) -> dict[str, int | bool]:
+        return {"train.per_device_train_batch_size": batch, "train.gradient_accumulation_steps": accum}
 
-    other = Recovery(0, 1_200, "", {"train.per_device_eval_batch_size": 8})
+    halved = Recovery(0, 120, "", sizes(8, 16), sizes(4, 32))
+    evaluating = Recovery(
+        0, 1_200, "", {"train.per_device_eval_batch_size": 16}, {"train.per_device_eval_batch_size": 8}
+    )
 
-    assert list(recovery_texts((to(4, 32, 120), other, to(2, 64, 1_300)))) == [
+    assert list(recovery_texts((halved, evaluating))) == [
         "batch 8 × 16 → 4 × 32 after an out-of-memory, from step 120 on",
-        "per_device_eval_batch_size = 8 after an out-of-memory, from step 1,200 on",
-        "batch 4 × 32 → 2 × 64 after an out-of-memory, from step 1,300 on",
+        "per_device_eval_batch_size 16 → 8 after an out-of-memory, from step 1,200 on",
     ]
-    assert list(recovery_texts((to(1, 12, 0),))) == ["batch 1 × 12 after an out-of-memory, from step 0 on"]
 
 
 def test_a_text_of_a_log_loses_its_colours_and_bells() -> None:

@@ -55,7 +55,7 @@ class StopDialog(ModalScreen[StopWish | None]):
         self.dismiss(None)
 
     def _keys(self) -> tuple[Part, ...]:
-        phase, word = self._snapshot.state.phase, phase_word(self._snapshot.info, self._snapshot.state)
+        phase, word = self._snapshot.state.phase, phase_word(self._snapshot.state)
         saves = "stop" if phase in IDLE else "stop and save"
         keep = f"leave it {word}" if phase == "paused" else "keep it running"
         stop = ((" enter ", "reverse $accent"), f" {saves}   ", (" K ", "reverse $error"), " kill now   ")
@@ -70,7 +70,7 @@ def stop_text(snapshot: Snapshot) -> str:
     if saved is not None:
         later = f"The checkpoint of step {saved.step:,} stays: press r later to go on from there."
     match state.phase:
-        case "paused" if phase_word(snapshot.info, state) == "queued":
+        case "paused" if phase_word(state) == "queued":
             return f"It leaves the queue; nothing of it runs yet. {later}"
         case "paused":
             return f"Nothing of it runs now, and it will not go on by itself any more. {later}"

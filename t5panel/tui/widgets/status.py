@@ -60,7 +60,7 @@ def status_parts(view: RunView) -> Iterator[Part]:
     snapshot = view.snapshot
     info, state = snapshot.info, snapshot.state
     sign, style = PHASES[state.phase]
-    yield from ((f"{sign} {phase_word(info, state)}", f"bold {style}"), "  ", (snapshot.run.run_id, "bold"))
+    yield from ((f"{sign} {phase_word(state)}", f"bold {style}"), "  ", (snapshot.run.run_id, "bold"))
     yield (f"  {view.formula}", "$accent")
     if info.recoveries:
         yield (f"  ↻ {len(info.recoveries)} × recovered, see d", "$accent")
