@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+import faulthandler
 import os
 import select
+import signal
 import sys
 import threading
 import time
@@ -63,6 +65,7 @@ def enter_rank() -> Rank:
     spec = read_spec(run)
     if world_size != spec.num_gpus:
         raise WorldSizeError(f"the launcher started a world of {world_size}, the run needs {spec.num_gpus}")
+    _show_stacks_when_asked(run, rank)
     _register(run, rank)
     return Rank(run, spec, rank, local_rank, world_size, witness)
 
@@ -129,6 +132,12 @@ def _write_to(log: Path) -> None:
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     os.close(descriptor)
+
+
+def _show_stacks_when_asked(run: RunDir, rank: int) -> None:
+    """Write the stacks of all threads at SIGUSR2, which the supervisor of a stalled run sends to registered ranks."""
+    log = os.open(run.stacks(rank), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    faulthandler.register(signal.SIGUSR2, file=log, all_threads=True)
 
 
 def _register(run: RunDir, rank: int) -> None:

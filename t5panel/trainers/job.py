@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -79,6 +81,8 @@ class Job:
         """
         self._at += 1
         self.me.witness.step = self._at
+        with contextlib.suppress(OSError):  # its time is a sign of life also for steps that are not logged
+            os.utime(self.me.run.ranks / str(self.ranks.rank))
         begin = time.monotonic()
         micro = [next(batches) for _ in range(self.spec.train.gradient_accumulation_steps)]
         waited = time.monotonic() - begin

@@ -71,7 +71,7 @@ def test_every_command_parses_and_its_settings_are_valid(line: str) -> None:
     parsed = command.make_context("t5panel", rest).params
 
     if parsed.get("preset"):
-        load_preset(parsed["preset"], parse_assignments(parsed["assignments"]))
+        load_preset(parsed["preset"], parse_assignments(parsed.get("assignments", ())))
 
 
 def test_the_first_command_rehearses_and_says_what_it_did(tmp_path: Path) -> None:

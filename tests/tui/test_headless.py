@@ -129,7 +129,7 @@ def test_json_tells_alerts_diagnosis_and_recoveries(home: Path) -> None:
     assert [alert["name"] for alert in value["alerts"]] == ["stall", "loss-spike"]
     assert value["diagnosis"] == msgspec.to_builtins(OOM)
     assert value["recoveries"][0]["step"] == 20
-    assert value["recoveries"][0]["changes"]["train.per_device_train_batch_size"] == 2
+    assert value["recoveries"][0]["after"]["train.per_device_train_batch_size"] == 2
     assert (calm["alerts"], calm["until"], calm["diagnosis"], calm["recoveries"]) == ([], None, None, ())
 
 
