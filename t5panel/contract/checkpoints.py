@@ -1,13 +1,12 @@
-"""How a complete checkpoint is told from any other folder: by the marker that is written into it last."""
+"""The checkpoint folders of a run, and which of them is the newest that is whole."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from t5panel.contract.layout import RunDir
+from t5panel.contract.marker import fault_of
 
-MARKER = "complete.json"
 PREFIX = "checkpoint-"
 
 
@@ -24,18 +23,9 @@ def checkpoints_of(run: RunDir) -> list[Path]:
 
 def is_whole(folder: Path) -> bool:
     """True when the marker is there and every file it names has its size."""
-    try:
-        sizes = json.loads((folder / MARKER).read_text(encoding="utf-8"))["files"]
-        return all((folder / name).stat().st_size == _size(entry) for name, entry in sizes.items())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return False
+    return fault_of(folder, checksums=False) is None
 
 
 def step_of(folder: Path) -> int:
     """The optimizer step of a checkpoint folder."""
     return int(folder.name.removeprefix(PREFIX))
-
-
-def _size(entry: int | dict[str, int]) -> int:
-    """Of one file in a marker: its size, or a mapping that holds it beside a checksum."""
-    return entry if isinstance(entry, int) else entry["size"]

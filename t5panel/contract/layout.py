@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Iterator
@@ -203,6 +204,17 @@ def write_atomic(path: Path, content: bytes, *, durable: bool = True) -> None:
     except OSError:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def append_line(path: Path, line: bytes) -> None:
+    """Append one whole line in one write; a torn line that a dead writer or a full disk left is ended first."""
+    with path.open("a+b", buffering=0) as file:
+        if file.seek(0, 2) > 0:
+            file.seek(-1, 2)
+            if file.read(1) != b"\n":
+                line = b"\n" + line
+        if file.write(line) < len(line):
+            raise OSError(errno.ENOSPC, "only a part of a line could be written", str(path))
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import msgspec
 
 Phase = Literal["starting", "running", "evaluating", "saving", "stopping", "paused", "finished", "failed", "stopped"]
+Severity = Literal["info", "warning", "error"]
 PORT = "@free-port@"
 ENDED: frozenset[Phase] = frozenset({"finished", "failed", "stopped"})
 
@@ -150,7 +151,7 @@ class Event(Record, frozen=True, tag_field="kind", tag="event"):
     time: float
     name: str
     message: str
-    severity: Literal["info", "warning", "error"] = "info"
+    severity: Severity = "info"
 
 
 class ProcessId(Record, frozen=True):

@@ -66,8 +66,7 @@ class Cards:
 
     def take_in_turn(self) -> Taken | None:
         """As `take`, after all who have waited longer for one of these cards."""
-        first = next((taken for taken in self._before_us()), None)
-        taken = first or self.take()
+        taken = next(self._before_us(), None) or self.take()
         if taken is not None and not self._ticket.exists():
             self._line.mkdir(parents=True, exist_ok=True, mode=PRIVATE)
             me = read_process(os.getpid())

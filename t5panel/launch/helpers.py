@@ -48,10 +48,10 @@ class Helpers:
         """A child was reaped."""
         self._running.pop(pid, None)
 
-    def end_overdue(self, *, now: float | None = None) -> None:
-        """Kill the helpers whose time is over, all of them when `now` is infinite."""
-        moment = time.monotonic() if now is None else now
+    def end_overdue(self) -> None:
+        """Kill the helpers whose time is over."""
+        now = time.monotonic()
         for pid, (_, deadline) in self._running.items():
-            if moment > deadline:
+            if now > deadline:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(pid, signal.SIGKILL)

@@ -10,7 +10,7 @@ from t5panel.contract.layout import RunDir
 from t5panel.contract.records import Diagnosis, RunInfo
 from t5panel.launch.observer import Observer
 from t5panel.launch.recovery import batch_of
-from t5panel.monitor.clues import Asked, Evidence, Exit, Host, Kills, Log
+from t5panel.monitor.clues import Asked, Evidence, Host, Kills, Log
 from t5panel.monitor.evidence import (
     read_failures,
     read_free_disk,
@@ -47,11 +47,10 @@ def inquest(
     *,
     preparing: bool,
     exit_code: int,
-    exits: dict[int, int],
     doing: str,
     asked: Asked | None,
 ) -> Diagnosis:
-    """Why the ranks, or the preparation, ended without a result. `exits`: codes of all children that were reaped."""
+    """Why the ranks, or the preparation, ended without a result."""
     from t5panel.monitor.diagnose import diagnose  # a megabyte of signatures that a healthy run never needs
 
     return diagnose(
@@ -62,7 +61,6 @@ def inquest(
             prepare=_log(run.prepare_log, before) if preparing else None,
             failures=read_failures(run),
             exit_code=exit_code,
-            exits=tuple(Exit(f"rank {rank.rank}", exits[rank.pid]) for rank in observer.ranks if rank.pid in exits),
             launcher_name=str(info.spec.get("launcher", "")),
             host=_host(observer, before),
             free_disk=read_free_disk(run.path),

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 import msgspec
 
-from t5panel.contract.layout import RunDir, write_atomic
-from t5panel.contract.records import Event, Record, State, encode_line
+from t5panel.contract.layout import RunDir, append_line, write_atomic
+from t5panel.contract.records import Event, Record, Severity, State, encode_line
 from t5panel.launch.helpers import Helpers
 
 HOOK_SECONDS = 30.0
@@ -20,8 +18,6 @@ HOOK_EVENTS = ("paused", "continued", "finished", "stopped")
 """Told to the hook though they are no warnings."""
 HOOK_EVERY_SECONDS = 60.0
 """Between two hooks of the same event: a value that swings around its limit shall not flood anybody."""
-
-Severity = Literal["info", "warning", "error"]
 
 
 class Journal:
@@ -44,11 +40,9 @@ class Journal:
 
     @staticmethod
     def append(path: Path, record: Record) -> None:
-        """Append one record in one write; a line that a full disk left torn is ended first."""
-        with contextlib.suppress(OSError), path.open("a+b", buffering=0) as file:
-            end = file.seek(0, 2)
-            torn = end > 0 and os.pread(file.fileno(), 1, end - 1) != b"\n"
-            file.write(b"\n" * torn + encode_line(record))
+        """Append one record."""
+        with contextlib.suppress(OSError):
+            append_line(path, encode_line(record))
 
     def _tell(self, name: str, message: str, severity: Severity) -> None:
         now = time.monotonic()

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 import time
 
 import msgspec
 
 from t5panel.contract.layout import RunDir
 from t5panel.contract.records import Checkpoint, Metric, Phase, RankId, RankSample, RunInfo, Sample, Start, Status, Step
+from t5panel.monitor.evidence import read_free_disk
 from t5panel.monitor.hardware import Nvml, host_memory, memory_pressure, process_memory, proportional_memory
 from t5panel.monitor.proc import describe, is_alive
 from t5panel.monitor.tail import Tail
@@ -67,7 +67,7 @@ class Observer:
         ranks = [found for rank in self.ranks if (found := self._rank_sample(rank)) is not None]
         sample = Sample(time.time(), self._nvml.cards(self._cards), tuple(ranks), used, limit)
         self.last_sample = sample
-        around = Surroundings(memory_pressure(), self._free_disk())
+        around = Surroundings(memory_pressure(), read_free_disk(self._run.path))
         return sample, self._dogs.sample(sample, around, now)
 
     def vram(self) -> dict[int, int]:
@@ -119,9 +119,3 @@ class Observer:
         # One rank per tick and seldom: reading PSS holds the rank's memory map.
         turn = self._ticks % PSS_EVERY == PSS_EVERY // 2 + rank.rank
         return RankSample(rank.rank, rank.pid, memory[0], proportional_memory(rank.pid) if turn else None, memory[1])
-
-    def _free_disk(self) -> int | None:
-        try:
-            return shutil.disk_usage(self._run.path).free
-        except OSError:
-            return None

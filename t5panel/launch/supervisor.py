@@ -94,8 +94,6 @@ class Supervisor:
         self._window = _window_of(self.info.spec.get("schedule"))
         self._launcher: ProcessId | None = None
         self._exit_codes: dict[int, int] = {}
-        self._exits: dict[int, int] = {}
-        """Those of children that ended by themselves."""
         self._phase: Phase = "starting"
         self._message = "starting"
         self._until: float | None = None
@@ -229,7 +227,6 @@ class Supervisor:
             return process
         ending = self._wait(process.pid, stop_seconds=STOP_SECONDS)
         code = self._exit_codes[process.pid]
-        self._exits = dict(self._exit_codes)  # before we end anything ourselves
         stopped = self._sweep(grace=TERM_SECONDS)
         self._tell(self._observer.follow(time.monotonic()))  # the last words
         gone = self._how_it_went(stopped, vram_before)
@@ -300,7 +297,6 @@ class Supervisor:
             self._observer,
             preparing=preparing,
             exit_code=code,
-            exits=self._exits,
             doing=self._message,
             asked="signal" if self.signals else None,
         )

@@ -10,9 +10,8 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from statistics import fmean, median
-from typing import Literal
 
-from t5panel.contract.records import Card, Sample, Step
+from t5panel.contract.records import Card, Sample, Severity, Step
 
 STALL_SECONDS = 60.0
 STALL_TIMES_MEDIAN = 5
@@ -37,8 +36,6 @@ THROTTLED_SECONDS = 30.0
 LOST_SECONDS = 5.0
 DISK_RESERVE = 1.1
 GIB = 2**30
-
-Severity = Literal["info", "warning", "error"]
 
 
 @dataclass(frozen=True, slots=True)

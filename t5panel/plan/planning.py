@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
+from t5panel.contract.records import Severity
 from t5panel.contract.shapes import Shape
 from t5panel.contract.spec import RunSpec
 from t5panel.plan.host import HostMemory, host_memory
@@ -12,7 +12,6 @@ from t5panel.plan.machine import GIB, CardFacts, Machine
 from t5panel.plan.memory import STATES_ONLY, CardMemory, Verdict, card_memory
 from t5panel.presets import Preset
 
-Severity = Literal["info", "warning", "error"]
 NO_SPEED_BASIS = "no estimate: nothing was measured on this machine yet"
 
 

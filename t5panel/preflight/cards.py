@@ -10,11 +10,11 @@ from pathlib import Path
 import msgspec
 
 from t5panel.contract.layout import RUN_DIR_VARIABLE, RunDir, all_runs
-from t5panel.contract.records import Card
+from t5panel.contract.records import Card, Severity
 from t5panel.errors import UsageError
 from t5panel.monitor.hardware import CardModes, CardProcess, Nvml
 from t5panel.monitor.runs import read_info, read_state
-from t5panel.plan.planning import Finding, Severity
+from t5panel.plan.planning import Finding
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 NOTABLE_BYTES = 256 * 2**20

@@ -11,13 +11,14 @@ from typing import Any
 import msgspec
 
 from t5panel.contract.layout import runs_home, token_cache_home
+from t5panel.contract.records import Severity
 from t5panel.contract.shapes import builtin_shape, is_builtin
 from t5panel.contract.spec import DataSpec, ModelSpec, RunSpec
 from t5panel.errors import UsageError
 from t5panel.monitor.hardware import Driver, Nvml, cores
 from t5panel.plan.disk import checkpoint_bytes, checkpoints_kept
 from t5panel.plan.machine import GIB, Machine
-from t5panel.plan.planning import Finding, Severity, resolve_device, used_cards, wants_rehearsal
+from t5panel.plan.planning import Finding, resolve_device, used_cards, wants_rehearsal
 from t5panel.preflight.cards import (
     CardReading,
     hidden_findings,

@@ -12,14 +12,14 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 
+from t5panel.contract.checkpoints import PREFIX, checkpoints_of, is_whole, step_of
 from t5panel.contract.layout import RunDir
+from t5panel.contract.marker import MARKER, Identity, fault_of, flush, read_marker, write_marker
 from t5panel.contract.records import Checkpoint
 from t5panel.contract.spec import RunSpec
-from t5panel.trainers.marker import MARKER, Identity, fault_of, flush, read_marker, write_marker
 from t5panel.trainers.ranks import Ranks
 
 STAGING = ".staging"
-PREFIX = "checkpoint-"
 SPACE_ERRORS = (errno.ENOSPC, errno.EDQUOT)
 SPACE_WORDS = ("No space left on device", "Disk quota exceeded", "PytorchStreamWriter", "inline_container.cc")
 """How libraries that lose the error number say it; torch's zip writer does not say why it could not write."""
@@ -110,7 +110,7 @@ def newest_verified(run: RunDir) -> tuple[Path | None, tuple[Path, ...]]:
     Each damaged one is named in the log, and stays until a newer one is complete.
     """
     damaged: list[Path] = []
-    for folder in reversed(_by_step(run)):
+    for folder in reversed(checkpoints_of(run)):
         fault = fault_of(folder)
         if fault is None:
             return folder, tuple(damaged)
@@ -121,11 +121,9 @@ def newest_verified(run: RunDir) -> tuple[Path | None, tuple[Path, ...]]:
 
 def rotate(run: RunDir, newest: Path, keep: int, damaged: Collection[Path] = ()) -> None:
     """Keep `newest` and the complete ones before it, `keep` in all; a damaged one never takes a good one's place."""
-    others = [folder for folder in _by_step(run) if folder != newest]
+    others = [folder for folder in checkpoints_of(run) if folder != newest]
     good = [
-        folder
-        for folder in others
-        if step_of(folder) < step_of(newest) and folder not in damaged and fault_of(folder, checksums=False) is None
+        folder for folder in others if step_of(folder) < step_of(newest) and folder not in damaged and is_whole(folder)
     ]
     kept = good[len(good) - min(keep - 1, len(good)) :]
     for folder in others:
@@ -133,11 +131,6 @@ def rotate(run: RunDir, newest: Path, keep: int, damaged: Collection[Path] = ())
             # Without its marker it is no checkpoint any more, whenever the deletion is cut short.
             (folder / MARKER).unlink(missing_ok=True)
             shutil.rmtree(folder)
-
-
-def step_of(folder: Path) -> int:
-    """The optimizer step of a checkpoint folder."""
-    return int(folder.name.removeprefix(PREFIX))
 
 
 def lacks_space(error: BaseException) -> bool:
@@ -170,8 +163,3 @@ def _told(error: Exception | None) -> str:
     if error is None:
         return ""
     return str(error) if isinstance(error, NoSpaceError) else f"{type(error).__name__}: {error}"
-
-
-def _by_step(run: RunDir) -> list[Path]:
-    folders = [folder for folder in run.checkpoints.glob(f"{PREFIX}*") if folder.name.removeprefix(PREFIX).isdecimal()]
-    return sorted(folders, key=step_of)

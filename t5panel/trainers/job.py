@@ -13,13 +13,14 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from t5panel.contract.checkpoints import step_of
+from t5panel.contract.marker import marker_of
 from t5panel.contract.records import Evaluation
-from t5panel.trainers.checkpoint import Checkpoints, NoSpaceError, step_of
+from t5panel.trainers.checkpoint import Checkpoints, NoSpaceError
 from t5panel.trainers.data import Split, collate, open_split, total_steps, train_loader
 from t5panel.trainers.evaluation import Evaluator
 from t5panel.trainers.guard import Rank
 from t5panel.trainers.loss import Batch, summed_loss, target_tokens, to_device
-from t5panel.trainers.marker import marker_of
 from t5panel.trainers.random_state import load_rng
 from t5panel.trainers.ranks import Ranks
 from t5panel.trainers.report import Reporter

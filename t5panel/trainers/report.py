@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import math
 import resource
@@ -15,7 +14,7 @@ import msgspec
 import torch
 from torch import Tensor
 
-from t5panel.contract.layout import write_atomic
+from t5panel.contract.layout import append_line, write_atomic
 from t5panel.contract.records import Checkpoint, Evaluation, Metric, Result, Start, Status, Step, encode_line
 from t5panel.trainers.checkpoint import lacks_space
 from t5panel.trainers.data import Split
@@ -203,17 +202,6 @@ def first_loss(metrics: Path) -> float | None:
                 if isinstance(metric, Step):
                     return metric.loss
     return None
-
-
-def append_line(path: Path, line: bytes) -> None:
-    """Append one whole line in one write; a torn line that a dead writer or a full disk left is ended first."""
-    with path.open("a+b", buffering=0) as file:
-        if file.seek(0, 2) > 0:
-            file.seek(-1, 2)
-            if file.read(1) != b"\n":
-                line = b"\n" + line
-        if file.write(line) < len(line):
-            raise OSError(errno.ENOSPC, "only a part of a line could be written", str(path))
 
 
 def _finite(value: float) -> float | None:

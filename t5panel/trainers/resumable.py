@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from t5panel.contract.layout import RunDir
+from t5panel.contract.marker import Identity
 from t5panel.contract.spec import RunSpec
 from t5panel.trainers.data import Split
-from t5panel.trainers.marker import Identity
 from t5panel.trainers.store import prepared_of, store_meta
 
 

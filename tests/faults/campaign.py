@@ -267,7 +267,8 @@ def strike(run: RunDir, name: str, stage: Stage, rank: int, report: Report) -> b
 
 def look_at_files(run: RunDir, report: Report) -> None:
     """Every record that was written is there, every checkpoint is what it says, every loss is that of its step."""
-    from t5panel.trainers.checkpoint import newest_verified, step_of
+    from t5panel.contract.checkpoints import step_of
+    from t5panel.trainers.checkpoint import newest_verified
     from tests.faults.light import SEED, chain_after, losses_until
 
     steps = [metric for metric in metrics_of(run) if isinstance(metric, Step)]
@@ -361,7 +362,8 @@ def lines_of(path: Path) -> list[bytes]:
 
 def newest_step(run: RunDir) -> int:
     """The step of the newest complete checkpoint, 0 without one."""
-    from t5panel.trainers.checkpoint import newest_verified, step_of
+    from t5panel.contract.checkpoints import step_of
+    from t5panel.trainers.checkpoint import newest_verified
 
     folder, _ = newest_verified(run)
     return step_of(folder) if folder else 0

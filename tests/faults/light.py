@@ -19,10 +19,11 @@ from typing import cast
 import torch
 from torch.distributed import DistBackendError
 
-from t5panel.trainers.checkpoint import Checkpoints, NoSpaceError, step_of
+from t5panel.contract.checkpoints import step_of
+from t5panel.contract.marker import Identity
+from t5panel.trainers.checkpoint import Checkpoints, NoSpaceError
 from t5panel.trainers.data import Split
 from t5panel.trainers.guard import Rank, enter_rank
-from t5panel.trainers.marker import Identity
 from t5panel.trainers.ranks import Ranks
 from t5panel.trainers.report import Reporter
 

@@ -11,12 +11,16 @@ from pathlib import Path
 
 import msgspec
 
-from t5panel.contract.checkpoints import MARKER, PREFIX
+from t5panel.contract.checkpoints import PREFIX
 from t5panel.contract.layout import RunDir, write_atomic
+from t5panel.contract.marker import Identity, write_marker
 from t5panel.contract.process import start_time_of
 from t5panel.contract.records import Failure, RankId, Record, Result, Start, Status, Step, encode_line
 from t5panel.monitor.runs import read_info
 
+ALONE = Identity(
+    data={}, method="manual", world_size=1, per_device_train_batch_size=1, gradient_accumulation_steps=1, seed=1
+)
 PATIENCE_SECONDS = 120.0
 """A rank forgotten by a broken test ends by itself."""
 
@@ -111,7 +115,7 @@ def write_checkpoint(run: RunDir, step: int) -> None:
     folder = run.checkpoints / f"{PREFIX}{step}"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "model.safetensors").write_bytes(b"weights")
-    (folder / MARKER).write_text('{"files": {"model.safetensors": 7}}')
+    write_marker(folder, ALONE, step)
 
 
 def register(run: RunDir) -> None:

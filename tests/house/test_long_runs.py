@@ -211,7 +211,7 @@ def test_after_an_out_of_memory_a_run_goes_on_with_half_the_batch_until_it_fits(
 def test_three_recoveries_are_enough_and_none_is_made_unasked(house: House) -> None:
     batch = {"train.per_device_train_batch_size": 64}
     hopeless = house.fake_run("waits", "fits-batch-2", settings={"oom_recovery": True, **batch})
-    unasked = house.fake_run("waits", "fits-batch-2", settings=batch)
+    unasked = house.fake_run("waits", "fits-batch-2", settings={"oom_recovery": False, **batch})
 
     for run in (hopeless, unasked):
         spawn_supervisor(run)

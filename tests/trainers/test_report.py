@@ -13,7 +13,7 @@ import msgspec
 import pytest
 import torch
 
-from t5panel.contract.layout import RunDir
+from t5panel.contract.layout import RunDir, append_line
 from t5panel.contract.records import Metric, Result, Start, Step, encode_line
 from t5panel.contract.spec import RunSpec
 from t5panel.trainers import report
@@ -122,6 +122,6 @@ def test_a_torn_line_is_ended_before_the_next(tmp_path: Path) -> None:
     start = encode_line(Start(0.0, 0, 4, 1, 1, 100, 0, 8))
     run.metrics.write_bytes(start + start[:20])
 
-    report.append_line(run.metrics, start)
+    append_line(run.metrics, start)
 
     assert run.metrics.read_bytes() == start + start[:20] + b"\n" + start

@@ -14,9 +14,9 @@ import pytest
 from safetensors import SafetensorError
 
 from t5panel.contract.layout import RunDir
+from t5panel.contract.marker import MARKER, Identity, fault_of, read_marker, write_marker
 from t5panel.contract.spec import RunSpec
 from t5panel.trainers.checkpoint import CheckpointError, Checkpoints, NoSpaceError, lacks_space, newest_verified, rotate
-from t5panel.trainers.marker import MARKER, Identity, fault_of, read_marker, write_marker
 from t5panel.trainers.ranks import Ranks
 
 T = TypeVar("T")

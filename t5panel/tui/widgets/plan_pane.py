@@ -10,10 +10,11 @@ from textual.content import Content
 from textual.reactive import reactive
 from textual.widgets import Static
 
+from t5panel.contract.records import Severity
 from t5panel.errors import Fault
 from t5panel.plan.machine import GIB
 from t5panel.plan.memory import CardMemory
-from t5panel.plan.planning import Plan, Severity
+from t5panel.plan.planning import Plan
 from t5panel.render import SEVERITY_MARK, gib
 from t5panel.tui.parts import Part
 from t5panel.tui.widgets.bars import bar
