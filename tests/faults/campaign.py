@@ -204,6 +204,16 @@ def schedule_of(seed: int) -> Schedule:
     return Schedule(seed, preset, dice.choice(("plain", "plain", "ignores-term", "forks")), tuple(blows))
 
 
+def every_blow(seed: int) -> list[Schedule]:
+    """Each blow once on every launcher that has it."""
+    dice = random.Random(seed)
+    pairs = [(preset, name) for preset in PRESETS for name, blow in BLOWS.items() if preset in blow.presets]
+    return [
+        Schedule(number, preset, "plain", ((name, dice.choice(BLOWS[name].stages), dice.randrange(RANKS)),))
+        for number, (preset, name) in enumerate(pairs, start=1)
+    ]
+
+
 def carry_out(schedule: Schedule, home: Path) -> Report:
     """Let a schedule happen, and look after every blow whether all promises hold."""
     report = Report(schedules=1)
@@ -374,11 +384,11 @@ def starts_of(run: RunDir) -> list[Start]:
     return [metric for metric in metrics_of(run) if isinstance(metric, Start)]
 
 
-def campaign(seeds: Iterable[int], home: Path, *, jobs: int, say: Callable[[str], object]) -> Report:
+def campaign(schedules: Iterable[Schedule], home: Path, *, jobs: int, say: Callable[[str], object]) -> Report:
     """Many schedules, some at a time."""
     total = Report()
     with ThreadPoolExecutor(jobs) as pool:
-        for report in pool.map(lambda seed: carry_out(schedule_of(seed), home / str(seed)), seeds):
+        for report in pool.map(lambda schedule: carry_out(schedule, home / str(schedule.seed)), schedules):
             total.add(report)
             for fault in report.faults:
                 say(f"BROKEN {fault}")
@@ -407,12 +417,18 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--schedules", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1, help="seed of the first schedule")
+    parser.add_argument("--every-blow", action="store_true", help="each blow once on every launcher instead")
     parser.add_argument("--jobs", type=int, default=2)
     wanted = parser.parse_args()
     with tempfile.TemporaryDirectory() as home:
         os.environ |= {f"XDG_{kind}_HOME": home for kind in ("STATE", "CACHE", "CONFIG")}
-        seeds = range(wanted.seed, wanted.seed + wanted.schedules)
-        report = campaign(seeds, Path(home), jobs=wanted.jobs, say=lambda line: sys.stderr.write(line + "\n"))
+        chosen = map(schedule_of, range(wanted.seed, wanted.seed + wanted.schedules))
+        report = campaign(
+            every_blow(wanted.seed) if wanted.every_blow else chosen,
+            Path(home),
+            jobs=wanted.jobs,
+            say=lambda line: sys.stderr.write(line + "\n"),
+        )
     sys.stdout.write("\n".join(summary_lines(report)) + "\n")
     return 1 if report.faults else 0
 
