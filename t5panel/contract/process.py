@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
+
 STATE = 0
 PARENT = 1
 START_TIME = 19  # field 22 of /proc/PID/stat, counted after the command name
+EXIT_STATUS = 49
+"""As wait() gives it; of a zombie of the same user."""
+PIDFD_OPEN = 434
+"""Number of the system call, the same on every architecture."""
 
 
 def stat_fields(pid: int | str) -> list[str] | None:
@@ -20,3 +27,17 @@ def start_time_of(pid: int | str) -> int | None:
     """When a process started, in clock ticks since boot; None when there is none."""
     fields = stat_fields(pid)
     return None if fields is None else int(fields[START_TIME])
+
+
+def pidfd_of(pid: int) -> int | None:
+    """A descriptor that becomes readable when a process ends.
+
+    None when it has ended already, or where the kernel (before 5.3) or a sandbox has none.
+    """
+    if hasattr(os, "pidfd_open"):  # uv's and conda's Python builds lack it
+        try:
+            return os.pidfd_open(pid)
+        except OSError:
+            return None
+    descriptor = int(ctypes.CDLL(None).syscall(PIDFD_OPEN, pid, 0))
+    return descriptor if descriptor >= 0 else None

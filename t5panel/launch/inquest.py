@@ -61,6 +61,7 @@ def inquest(
             prepare=_log(run.prepare_log, before) if preparing else None,
             failures=read_failures(run),
             exit_code=exit_code,
+            exits=observer.exits.seen,
             launcher_name=str(info.spec.get("launcher", "")),
             host=_host(observer, before),
             free_disk=read_free_disk(run.path),

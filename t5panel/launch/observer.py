@@ -9,9 +9,11 @@ import msgspec
 
 from t5panel.contract.layout import RunDir
 from t5panel.contract.records import Checkpoint, Metric, Phase, RankId, RankSample, RunInfo, Sample, Start, Status, Step
+from t5panel.launch.exits import Exits
 from t5panel.monitor.evidence import read_free_disk
 from t5panel.monitor.hardware import Nvml, host_memory, memory_pressure, process_memory, proportional_memory
-from t5panel.monitor.proc import describe, is_alive
+from t5panel.monitor.proc import describe, is_alive, marked
+from t5panel.monitor.sockets import Listener, listeners_of
 from t5panel.monitor.tail import Tail
 from t5panel.monitor.watchdogs import Alert, Surroundings, Watchdogs
 
@@ -30,6 +32,7 @@ class Observer:
         self._decoder = msgspec.json.Decoder(Metric)
         self._ticks = 0
         self.last_sample: Sample | None = None
+        self.exits = Exits()
         self.begin(time.monotonic())
 
     def begin(self, now: float) -> None:
@@ -38,7 +41,12 @@ class Observer:
         self._dogs = Watchdogs()
         self._dogs.began(now)
         self._beats: tuple[int, ...] = ()
+        self.exits.close()
+        self.exits = Exits()
         self.ranks: tuple[RankId, ...] = ()
+        self.ports: frozenset[Listener] = frozenset()
+        """What the run's processes have listened on since this start."""
+        self._connected = (0, False)
         self.work: Phase = "starting"
         """What the ranks said they do, also while they are asked to stop."""
         self.step = 0
@@ -58,6 +66,7 @@ class Observer:
         if self.began_steps and self._beats and beats != self._beats:
             alerts += self._dogs.beat(now)
         self._beats = beats
+        self._follow_ports()
         return [*alerts, *self._dogs.tick(now)]
 
     def sample(self, now: float) -> tuple[Sample, list[Alert]]:
@@ -88,6 +97,14 @@ class Observer:
         if len(self.ranks) < len(paths):
             decoded = (msgspec.json.decode(path.read_bytes(), type=RankId) for path in paths)
             self.ranks = tuple(sorted(decoded, key=lambda rank: rank.rank))
+            self.exits.watch(self.ranks)
+
+    def _follow_ports(self) -> None:
+        """Look when ranks have come, and when their first step has connected them all: it takes 20 ms (measured)."""
+        connected = (len(self.ranks), self.step > 0)
+        if connected != self._connected:
+            self._connected = connected
+            self.ports |= listeners_of(marked(self._run))
 
     def _read_beats(self) -> tuple[int, ...]:
         """When each rank last touched its file, as it does at every step; a number to compare, not a time."""

@@ -40,8 +40,9 @@ from t5panel.launch.journal import Journal
 from t5panel.launch.observer import Observer
 from t5panel.launch.processes import Stopped, at_free_port, become_subreaper, reap, spawn, stop_all
 from t5panel.launch.recovery import MOST_RECOVERIES, changes_after_shortage, values_of, with_changes
+from t5panel.launch.release import prove_release
 from t5panel.launch.stacks import dump_stacks
-from t5panel.monitor.proc import boot_id, descendants, describe, how_it_ended, marked, read_process
+from t5panel.monitor.proc import boot_id, descendants, how_it_ended, marked, read_process
 from t5panel.monitor.runs import prepared_text, read_info, read_prepared, read_progress, read_result
 from t5panel.monitor.watchdogs import Alert
 
@@ -57,9 +58,6 @@ LONGEST_STOP_SECONDS = 1800.0
 FAREWELL_SECONDS = 30.0
 """From rank 0's result to the forced end of a launcher that does not exit."""
 TERM_SECONDS = 5.0
-RELEASE_SECONDS = 10.0
-"""After its last process a card's memory must be back where it was."""
-RELEASE_TOLERANCE = 64 * 2**20
 EXIT_STOPPED = 130
 EXIT_FAULTS = 4
 
@@ -303,31 +301,16 @@ class Supervisor:
 
     def _how_it_went(self, stopped: Stopped, vram_before: dict[int, int]) -> str:
         """`3 ranks gone in 4.1 s, VRAM released`: what is proven after the ranks' end."""
-        seconds = time.monotonic() - (self._asked_at or time.monotonic() - stopped.seconds)
-        ranks = len(self._observer.ranks)
-        words = [f"{ranks} rank{'s' if ranks != 1 else ''} gone in {seconds:.1f} s"]
-        if stopped.survivors:
-            names = ", ".join(map(describe, stopped.survivors))
-            words = [f"{names} cannot be killed; a reboot may be needed"]
-            self._journal.event("survivors", words[0], "error")
-        if vram_before:
-            words.append(self._release_of(vram_before))
-        return ", ".join(words)
-
-    def _release_of(self, before: dict[int, int]) -> str:
-        """Wait for the cards' memory to be what it was before the ranks; what came of it."""
-        deadline = time.monotonic() + RELEASE_SECONDS
-        while held := {
-            card: used - before[card]
-            for card, used in self._observer.vram().items()
-            if used - before.get(card, used) > RELEASE_TOLERANCE
-        }:
-            if time.monotonic() > deadline:
-                words = ", ".join(f"card {card} {size / 2**20:,.0f} MiB" for card, size in held.items())
-                self._journal.event("vram-held", f"more in use than before the run: {words}", "warning")
-                return f"VRAM not released: {words} more in use than before"
-            time.sleep(0.1)
-        return "VRAM released"
+        release = prove_release(
+            stopped,
+            ranks=len(self._observer.ranks),
+            seconds=time.monotonic() - (self._asked_at or time.monotonic() - stopped.seconds),
+            vram_before=vram_before,
+            vram=self._observer.vram,
+            ports=self._observer.ports,
+        )
+        self._tell(release.held)
+        return release.text
 
     # --- processes ----------------------------------------------------------------------------------------------
 
@@ -438,8 +421,12 @@ class Supervisor:
     # --- the clock ----------------------------------------------------------------------------------------------
 
     def _sleep(self) -> None:
-        """Until the next tick, or a signal."""
-        select.select([self._wakeup], [], [], max(0.0, self._next_tick - time.monotonic()))
+        """Until the next tick, a signal, or the end of a rank."""
+        exits = self._observer.exits
+        woken, _, _ = select.select(
+            [self._wakeup, *exits.descriptors], [], [], max(0.0, self._next_tick - time.monotonic())
+        )
+        exits.note(woken)
         with contextlib.suppress(BlockingIOError):
             os.read(self._wakeup, 4096)
 

@@ -55,9 +55,9 @@ class Login:
 
 @dataclass(frozen=True, slots=True)
 class Exit:
-    """A process other than the launcher that ended before the supervisor swept: `the deepspeed agent`.
+    """A process other than the launcher that ended before the launcher did: `rank 1`, `the deepspeed agent`.
 
-    A negative code is a signal. Ranks are of no use here: those that outlive their launcher are killed by us.
+    A negative code is a signal.
     """
 
     name: str
@@ -78,6 +78,7 @@ class Evidence:
     exit_code: int | None = None
     """Of the launcher, or of the preparation when there is no launcher."""
     exits: tuple[Exit, ...] = ()
+    """In the order of their ends, as far as they were seen."""
     launcher_name: str = ""
     """torchrun, accelerate or deepspeed."""
     host: Host = Host()

@@ -26,7 +26,7 @@ from t5panel.monitor.sentences import (
     resume,
 )
 from t5panel.monitor.signatures import Weight
-from t5panel.monitor.suspects import Suspect, first_exit, own_logs, rank_of, root_cause, suspects_of
+from t5panel.monitor.suspects import Suspect, first_exit, own_logs, rank_of, silent_exit, suspects_of
 from t5panel.monitor.tracebacks import plain
 
 HARDWARE_XIDS = frozenset({48, 62, 63, 64, 74, 79, 92, 94, 95, 109, 110, 119, 120, 140, 143, 154})
@@ -155,8 +155,8 @@ def _bad_loss(evidence: Evidence, _: list[Suspect]) -> Diagnosis | None:
 
 
 def _silent_rank(evidence: Evidence, suspects: list[Suspect]) -> Diagnosis | None:
-    rank, code = root_cause(evidence)
-    if code <= 0 or rank is None or any(one.rank == rank for one in suspects):
+    rank, code = silent_exit(evidence, suspects)
+    if rank is None:
         return None
     log = next((log for log in evidence.ranks if rank_of(log) == rank), Log(""))
     words = next((plain(line).strip() for line in reversed(log.lines) if plain(line).strip()), "none")

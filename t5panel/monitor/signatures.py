@@ -220,7 +220,7 @@ TABLE = (
             r"gloo/transport/\S+\] (?!Timed out)",
             r"NCCL communicator was aborted",
             r"ChildFailedError",
-            r"CalledProcessError.*t5panel",
+            r"CalledProcessError: Command '\['[^']*python[\d.]*', '-m', '",  # accelerate's, of its only rank
             r"Rank \d+ successfully reached monitoredBarrier, but received errors",
         ),
         "{who} lost the connection to another rank, which left no word of its own",

@@ -20,6 +20,11 @@ _DEEPSPEED_EXIT = re.compile(r"exits with return code = (-?\d+)")
 """Of the process that deepspeed's agent saw fail first; the command before it is another one's.
 
 Source: deepspeed.launcher.launch, sigkill_handler."""
+_ONE_PROCESS_EXIT = re.compile(
+    r"CalledProcessError: Command .*(?:died with <Signals\.\w+: (\d+)>|returned non-zero exit status (\d+))\.\s*$",
+    re.MULTILINE,
+)
+"""Of the only rank, which accelerate starts without torchrun. Source: accelerate.commands.launch, simple_launcher."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,12 +126,32 @@ def rank_of(log: Log) -> int | None:
 
 
 def root_cause(evidence: Evidence) -> tuple[int | None, int]:
-    """Rank and exit code of the process that the launcher saw fail first; 0 when it does not say."""
+    """Rank and exit code of the rank that failed first, as it was seen or as the launcher tells; 0 when nobody knows.
+
+    The rank is None when the launcher does not say which it was.
+    """
+    for rank, code in _rank_exits(evidence):
+        if code != 0:
+            return rank, code
     text = "\n".join(evidence.launcher.lines) if evidence.launcher else ""
     if found := _ROOT_CAUSE.search(text):
         return int(found[1]), int(found[2])
+    if found := _ONE_PROCESS_EXIT.search(text):
+        return 0, -int(found[1]) if found[1] else int(found[2])
     codes = _DEEPSPEED_EXIT.findall(text)
     return None, int(codes[0]) if codes else 0
+
+
+def silent_exit(evidence: Evidence, suspects: list[Suspect]) -> tuple[int | None, int]:
+    """Rank and exit code of one that left by itself without a word, which others may miss; None when there is none."""
+    speaking = {one.rank for one in suspects}
+    for rank, code in _rank_exits(evidence):
+        if code > 0 and rank not in speaking:
+            return rank, code
+    root, code = root_cause(evidence)
+    # An exception, as those who miss another end with, returns 1.
+    found = _only_silent(evidence, suspects) if root is None and code > 1 else root
+    return (found, code) if code > 0 and found not in speaking else (None, 0)
 
 
 def first_exit(evidence: Evidence, suspects: list[Suspect]) -> tuple[str, int]:
@@ -135,7 +160,22 @@ def first_exit(evidence: Evidence, suspects: list[Suspect]) -> tuple[str, int]:
     if code >= 0:
         return "", 0
     if rank is None:
-        speaking = {one.rank for one in suspects}
-        silent = [number for log in evidence.ranks if (number := rank_of(log)) is not None and number not in speaking]
-        rank = silent[0] if len(silent) == 1 else None
+        rank = _only_silent(evidence, suspects)
     return ("a rank" if rank is None else f"rank {rank}"), code
+
+
+def _only_silent(evidence: Evidence, suspects: list[Suspect]) -> int | None:
+    """The one rank that says nothing while others do; None when there is none, or several."""
+    speaking = {one.rank for one in suspects}
+    silent = [rank for log in evidence.ranks if (rank := rank_of(log)) is not None and rank not in speaking]
+    return silent[0] if len(silent) == 1 else None
+
+
+def _rank_exits(evidence: Evidence) -> Iterator[tuple[int, int]]:
+    """Rank and exit code of the ranks that were seen to end; nothing when a signal ended their launcher before."""
+    if evidence.exit_code is not None and evidence.exit_code < 0:
+        return
+    for one in evidence.exits:
+        number = one.name.removeprefix("rank ")
+        if number.isascii() and number.isdigit():
+            yield int(number), one.code

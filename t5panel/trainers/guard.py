@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import faulthandler
 import os
 import select
@@ -17,15 +16,13 @@ from pathlib import Path
 import msgspec
 
 from t5panel.contract.layout import SUPERVISOR_VARIABLE, RunDir, write_atomic
-from t5panel.contract.process import start_time_of
+from t5panel.contract.process import pidfd_of, start_time_of
 from t5panel.contract.records import RankId
 from t5panel.contract.spec import RunSpec
 from t5panel.trainers.witness import Witness
 
 DIED_WITH_SUPERVISOR = 137
 LOOK_SECONDS = 0.5
-PIDFD_OPEN = 434
-"""Number of the system call, the same on every architecture."""
 
 
 class WorldSizeError(RuntimeError):
@@ -93,10 +90,9 @@ def _die_with_supervisor() -> None:
 def wait_for_end_of(pid: int) -> Callable[[], None]:
     """A function that returns when the process with this pid has ended.
 
-    Through a pidfd; where the kernel (before 5.3), a sandbox or the Python build (uv's and conda's lack
-    `os.pidfd_open`) has none, by looking twice a second whether it is still the same process.
+    Through a pidfd; where there is none, by looking twice a second whether it is still the same process.
     """
-    descriptor = _pidfd(pid)
+    descriptor = pidfd_of(pid)
     if descriptor is not None:
         poll = select.poll()
         poll.register(descriptor, select.POLLIN)
@@ -112,16 +108,6 @@ def wait_for_end_of(pid: int) -> Callable[[], None]:
             time.sleep(LOOK_SECONDS)
 
     return look
-
-
-def _pidfd(pid: int) -> int | None:
-    if hasattr(os, "pidfd_open"):
-        try:
-            return os.pidfd_open(pid)
-        except OSError:
-            return None
-    descriptor = int(ctypes.CDLL(None).syscall(PIDFD_OPEN, pid, 0))
-    return descriptor if descriptor >= 0 else None
 
 
 def _write_to(log: Path) -> None:

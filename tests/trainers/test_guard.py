@@ -14,6 +14,7 @@ import torch
 
 from t5panel import session
 from t5panel.contract.layout import RunDir
+from t5panel.contract.process import pidfd_of
 from t5panel.contract.records import Failure
 from t5panel.trainers import guard
 from t5panel.trainers.witness import failure_of
@@ -115,7 +116,7 @@ def test_the_end_of_a_process_is_noticed_with_and_without_a_pidfd(
     has_pidfd: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not has_pidfd:
-        monkeypatch.setattr(guard, "_pidfd", lambda _pid: None)
+        monkeypatch.setattr(guard, "pidfd_of", lambda _pid: None)
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
         wait = guard.wait_for_end_of(process.pid)
         process.kill()
@@ -130,7 +131,7 @@ def test_the_end_of_a_process_is_noticed_with_and_without_a_pidfd(
 def test_a_python_without_pidfd_open_asks_the_kernel_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(os, "pidfd_open")
 
-    descriptor = guard._pidfd(os.getpid())
+    descriptor = pidfd_of(os.getpid())
 
     assert descriptor is not None
     os.close(descriptor)

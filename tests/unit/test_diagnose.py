@@ -74,7 +74,7 @@ def evidence_of(excerpt: Path) -> Evidence:
             logs[name] = []
         elif name:
             logs[name].append(line)
-    launcher_name = "deepspeed" if any("launch.py" in line for line in logs.get("launcher", ())) else "torchrun"
+    launcher_name = "deepspeed" if any("[launch.py:" in line for line in logs.get("launcher", ())) else "torchrun"
     # deepspeed's launcher returns 0 when its agent was killed: nothing but its own log is left then.
     return Evidence(
         run_id="20260101-t5",
@@ -235,6 +235,35 @@ def test_ranks_that_the_supervisor_swept_are_not_the_first_to_die() -> None:
     swept = tuple(Exit(f"rank {rank}", -9) for rank in range(3))
 
     assert diagnose(Evidence(launcher=Log("launcher"), exit_code=-9, exits=swept)).code == "launcher-killed"
+
+
+@pytest.mark.parametrize(
+    ("code", "known", "sentence"),
+    [
+        (-9, "killed", "rank 2 was killed by SIGKILL, by whom is unknown"),
+        (-15, "killed", "rank 2 was ended by SIGTERM from outside"),
+        (-11, "crashed", "rank 2 crashed with SIGSEGV"),
+        (3, "silent-exit", "rank 2 returned 3 without an error; its last words: step 7"),
+        (1, "silent-exit", "rank 2 returned 1 without an error; its last words: step 7"),
+    ],
+)
+def test_a_rank_that_was_seen_to_end_without_a_word_is_the_cause_of_what_the_others_miss(
+    code: int, known: str, sentence: str
+) -> None:
+    logs = (Log("rank-0", 2.0, GLOO_PEER), Log("rank-1"), Log("rank-2", 1.0, ("step 7",)))
+    exits = (Exit("rank 2", code), Exit("rank 0", 1), Exit("rank 1", -15))
+    told = Log("launcher", 9.0, ("['train.py'] exits with return code = 1",))
+
+    found = diagnose(Evidence(ranks=logs, launcher=told, launcher_name="deepspeed", exit_code=1, exits=exits))
+
+    assert (found.code, found.rank, found.sentence) == (known, 2, sentence)
+
+
+def test_a_rank_that_says_why_is_believed_whoever_was_seen_to_end_first() -> None:
+    logs = (Log("rank-0", 1.0, GLOO_PEER), Log("rank-1", 2.0, KEY_ERROR))
+    exits = (Exit("rank 0", 1), Exit("rank 1", 1))
+
+    assert diagnose(Evidence(ranks=logs, launcher=Log("launcher"), exit_code=1, exits=exits)).rank == 1
 
 
 @pytest.mark.parametrize("words", ["x", "No space left on device /dev/shm ", "port: 1 ", "1.", "line 1 ", "Xid ("])
