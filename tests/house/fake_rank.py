@@ -5,6 +5,7 @@ from __future__ import annotations
 import faulthandler
 import os
 import signal
+import socket
 import sys
 import time
 from pathlib import Path
@@ -39,6 +40,11 @@ def behave(run: RunDir, behaviour: str) -> None:
 
             enter_rank()
         case "honours-stop":
+            _wait_for_request(run)
+            write_result(run, "stopped")
+            return
+        case "lends-its-port":
+            _lend_port(run)
             _wait_for_request(run)
             write_result(run, "stopped")
             return
@@ -81,6 +87,19 @@ def _finish_or_run_out_of_memory(run: RunDir) -> None:
     failure = Failure(0, time.time(), "torch.OutOfMemoryError", message, f"torch.OutOfMemoryError: {message}", 8)
     write_atomic(run.rank_failure(0), msgspec.json.encode(failure))
     sys.exit(1)
+
+
+def lender(run: RunDir) -> str:
+    """The abstract address at which a process outside of the run may borrow a rank's port."""
+    return f"\0{run.path}"
+
+
+def _lend_port(run: RunDir) -> None:
+    server = socket.create_server(("127.0.0.1", 0))
+    with socket.socket(socket.AF_UNIX) as other:
+        other.connect(lender(run))
+        socket.send_fds(other, [b"port"], [server.fileno()])
+    server.detach()  # open as long as this process lives
 
 
 def _make_a_step(run: RunDir, *, loss: float | None) -> None:

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -15,11 +16,12 @@ import msgspec
 import pytest
 
 from t5panel.contract.layout import RunDir
-from t5panel.contract.records import Event, Sample, State, encode_line
+from t5panel.contract.records import Event, RankId, Sample, State, encode_line
 from t5panel.errors import PreflightError
-from t5panel.monitor.proc import marked
+from t5panel.monitor.proc import describe, marked
 from t5panel.monitor.runs import read_state
 from t5panel.session import request_stop, spawn_supervisor
+from tests.house.fake_rank import lender
 from tests.house.household import House, ended, eventually, supervisor_pid
 
 NASTY = ("own-session", "ignores-term", "daemon")
@@ -65,6 +67,36 @@ def test_a_stop_request_ends_a_run_with_its_ranks_own_result(house: House) -> No
     assert (state.phase, state.state and state.state.exit_code) == ("stopped", 130)
     assert re.fullmatch(r"stopped at step 7, checkpoint complete, 1 rank gone in \d\.\d s", state.message)
     assert marked(run) == ()
+
+
+def test_a_port_that_another_process_keeps_is_named_in_the_stops_sentence(house: House) -> None:
+    run = house.fake_run("waits", "lends-its-port")
+    with socket.socket(socket.AF_UNIX) as borrower:
+        borrower.bind(lender(run))
+        borrower.listen()
+        spawn_supervisor(run)
+        connection, _ = borrower.accept()
+        with connection:
+            _, (descriptor,), _, _ = socket.recv_fds(connection, 16, 1)
+    with socket.socket(fileno=descriptor) as borrowed:
+        port = borrowed.getsockname()[1]
+        eventually(lambda: len(read_ranks(run)) == 1)
+        request_stop(run, now=False)
+        state = ended(run)
+
+    held = f"port {port} is not free: {describe(os.getpid())} holds it"
+    assert (state.phase, state.message.rpartition(" s, ")[2]) == ("stopped", held)
+    assert [event.message for event in events_of(run) if event.name == "port-held"] == [held]
+
+
+def read_ranks(run: RunDir) -> tuple[RankId, ...]:
+    """The ranks that the supervisor has seen."""
+    return msgspec.json.decode(run.state.read_bytes(), type=State).ranks
+
+
+def events_of(run: RunDir) -> list[Event]:
+    """The run's journal."""
+    return [msgspec.json.decode(line, type=Event) for line in run.events.read_bytes().splitlines()]
 
 
 def test_stop_now_kills_the_nastiest_ranks_within_three_seconds(house: House) -> None:
