@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from t5panel.errors import UsageError
 
 GIB = 2**30
+UNNAMED = "card"
+"""The name of a described card that was given none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,15 +42,15 @@ class Machine:
 
 
 def parse_machine(text: str, *, cores: int) -> Machine:
-    """`3x20GiB,12GiB` as three cards of 20 GiB and 12 GiB of host RAM.
+    """`3x20GiB,12GiB` as three cards of 20 GiB and 12 GiB of host RAM; `3xRTX 3080 20GiB,12GiB` names them too.
 
     Raises: UsageError for any other form.
     """
-    match = re.fullmatch(r"(\d+)x(\d+(?:\.\d+)?)GiB,(\d+(?:\.\d+)?)GiB", text.replace(" ", ""))
+    match = re.fullmatch(r"(\d+) *x *(?:(\S.*?) +)?(\d+(?:\.\d+)?) *GiB *, *(\d+(?:\.\d+)?) *GiB", text.strip())
     if not match:
         raise UsageError.of(
             "--machine", f"{text!r} is not a machine", "for example 3x20GiB,12GiB: cards, then host RAM"
         )
-    count, vram, ram = int(match[1]), int(float(match[2]) * GIB), int(float(match[3]) * GIB)
-    cards = tuple(CardFacts(index, "card", vram) for index in range(count))
+    count, vram, ram = int(match[1]), int(float(match[3]) * GIB), int(float(match[4]) * GIB)
+    cards = tuple(CardFacts(index, match[2] or UNNAMED, vram) for index in range(count))
     return Machine(cards, ram_limit=ram, cores=cores, ours=False)
