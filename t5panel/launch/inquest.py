@@ -64,7 +64,7 @@ def inquest(
             exits=observer.exits.seen,
             launcher_name=str(info.spec.get("launcher", "")),
             host=_host(observer, before),
-            free_disk=read_free_disk(run.path),
+            free_disk=read_free_disk(run.checkpoints),
             step=observer.step or None,
             loss_finite=observer.finite if observer.step else None,
             batch=batch_of(info.spec),

@@ -76,7 +76,7 @@ class Observer:
         ranks = [found for rank in self.ranks if (found := self._rank_sample(rank)) is not None]
         sample = Sample(time.time(), self._nvml.cards(self._cards), tuple(ranks), used, limit)
         self.last_sample = sample
-        around = Surroundings(memory_pressure(), read_free_disk(self._run.path))
+        around = Surroundings(memory_pressure(), read_free_disk(self._run.checkpoints))
         return sample, self._dogs.sample(sample, around, now)
 
     def vram(self) -> dict[int, int]:
