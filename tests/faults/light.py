@@ -2,7 +2,8 @@
 
 Every step folds its number into a chain of hashes that checkpoints carry; the loss is read off the chain. So a step
 that is left out, done twice or resumed from the wrong state changes every later loss. Rank 0 notes each step in
-`cache/steps` before it records it. What a rank shall do wrong it finds in `cache/trouble-RANK`, polled at every step.
+`cache/steps` before it records it. What a rank shall do wrong it finds in `cache/trouble-RANK`, polled at every step;
+while there is a `cache/fat`, checkpoints are larger than the last one lets expect. It goes on until `cache/enough`.
 """
 
 from __future__ import annotations
@@ -27,16 +28,25 @@ from t5panel.trainers.guard import Rank, enter_rank
 from t5panel.trainers.ranks import Ranks
 from t5panel.trainers.report import Reporter
 
-STEPS = 150
+MOST_STEPS = 1_000_000
+"""What a run says that it will make; it ends when it is told."""
 STEP_SECONDS = 0.02
 SAVE_EVERY, EVALUATE_EVERY = 20, 50
-STATE_BYTES = 200_000
+STATE_BYTES, FAT_BYTES = 200_000, 6_000_000
 SEED = b"light"
 
 
 def chain_after(link: bytes, step: int) -> bytes:
     """The next link."""
     return hashlib.blake2b(link + step.to_bytes(8, "big"), digest_size=16).digest()
+
+
+def link_at(step: int) -> bytes:
+    """The link of a step."""
+    link = SEED
+    for number in range(1, step + 1):
+        link = chain_after(link, number)
+    return link
 
 
 def loss_of(link: bytes, step: int) -> float:
@@ -54,7 +64,7 @@ def losses_until(step: int) -> list[float]:
 
 
 def train(me: Rank) -> None:
-    """All steps from the newest complete checkpoint on, or up to an agreed stop."""
+    """All steps from the newest complete checkpoint on, up to an agreed end."""
     ranks = Ranks(me)
     checkpoints = Checkpoints(me.run, me.spec, ranks)
     rows = cast(Split, SimpleNamespace(train_rows=1000, eval_rows=0))
@@ -66,7 +76,9 @@ def train(me: Rank) -> None:
 
     def write(folder: Path) -> None:
         (folder / f"chain-{me.rank}").write_bytes(link)
-        (folder / f"state-{me.rank}.bin").write_bytes(os.urandom(STATE_BYTES))
+        (folder / f"state-{me.rank}.bin").write_bytes(
+            os.urandom(FAT_BYTES if (me.run.cache / "fat").exists() else STATE_BYTES)
+        )
         time.sleep(0.1)
 
     def save(step: int) -> None:
@@ -74,12 +86,13 @@ def train(me: Rank) -> None:
         reporter.saved(checkpoints.save(step, identity_of(me), write))
         reporter.phase("running", step)
 
-    reporter.started(step=first, max_steps=STEPS, parameters=1)
-    saved, stopping, step = first, False, first
-    for step in range(first + 1, STEPS + 1):
+    reporter.started(step=first, max_steps=MOST_STEPS, parameters=1)
+    step, stop, enough = first, 0.0, 0.0
+    while not stop and not enough:
+        step += 1
         os.utime(me.run.ranks / str(me.rank))
-        tokens, stop = ranks.sum([1.0, float(me.run.request.exists())])
-        stopping = stop > 0
+        found = (1.0, me.run.request.exists(), (me.run.cache / "enough").exists())
+        tokens, stop, enough = ranks.sum([float(value) for value in found])
         me.witness.step = step
         loss = make_trouble(me)
         time.sleep(STEP_SECONDS)
@@ -90,21 +103,18 @@ def train(me: Rank) -> None:
             with (me.run.cache / "steps").open("ab", buffering=0) as file:
                 file.write(f"{step}\n".encode())
         reporter.step(step, learning_rate=1e-3, grad_norm=1.0)
-        if step % SAVE_EVERY == 0 or stopping or step == STEPS:
+        if step % SAVE_EVERY == 0 or stop or enough:
             try:
                 save(step)
-                saved = step
             except NoSpaceError:
-                if stopping or step == STEPS:
+                if stop or enough:
                     raise
                 reporter.phase("running", step)
         if step % EVALUATE_EVERY == 0:
             reporter.phase("evaluating", step)
             time.sleep(0.3)
             reporter.phase("running", step)
-        if stopping:
-            break
-    reporter.ended(step=saved, stopped=step < STEPS)
+    reporter.ended(step=step, stopped=not enough)
     ranks.leave()
 
 
