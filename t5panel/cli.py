@@ -9,7 +9,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -262,16 +262,23 @@ def stop(*, run: str, now: bool, as_json: bool) -> None:
 
 @main.command()
 @click.argument("run")
+@click.option("--gpus", help="Other cards by PCI index, for example 0,2.")
+@click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Another value from here on.")
 @click.option("--detach", is_flag=True, help="Start, print the id and leave.")
 @click.option("--queue", is_flag=True, help="Wait until its cards are free, in turn.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @ends_with_exit_code
-def resume(*, run: str, detach: bool, queue: bool, as_json: bool) -> None:
-    """Continue a stopped or failed run from its newest complete checkpoint."""
+def resume(
+    *, run: str, gpus: str | None, assignments: tuple[str, ...], detach: bool, queue: bool, as_json: bool
+) -> None:
+    """Continue a stopped or failed run from its newest complete checkpoint.
+
+    With --set or --gpus it goes on with other settings, as far as every later step still means the same rows.
+    """
     from t5panel import session
 
     found = session.find_run(run)
-    session.resume(found, queue=queue)
+    session.resume(found, _overrides(assignments, gpus), queue=queue)
     _watch_or_leave(found, detach=detach, as_json=as_json)
 
 
@@ -333,22 +340,33 @@ def _refuse_lost_options(context: click.Context) -> None:
 def _wish(options: dict[str, Any]) -> Wish:
     from t5panel.wish import Wish
 
+    named = {"device": options["device"], "model.name_or_path": options["model"], "data.train": options["data"]}
+    overrides = _overrides(options["assignments"], options["gpus"], named)
+    return Wish(options["preset"] or "deepspeed", overrides, options["run_dir"])
+
+
+def _overrides(
+    assignments: tuple[str, ...], gpus: str | None, named: Mapping[str, str | None] | None = None
+) -> dict[str, Any]:
+    """Dotted keys with the values that the options give them; those that have an option of their own win.
+
+    Raises: UsageError with every option that cannot be read.
+    """
     faults: list[Fault] = []
     overrides: dict[str, Any] = {}
     try:
-        overrides |= _assignments(options["assignments"])
+        overrides |= _assignments(assignments)
     except UsageError as error:
         faults += error.faults
-    named = {"device": options["device"], "model.name_or_path": options["model"], "data.train": options["data"]}
-    overrides |= {key: value for key, value in named.items() if value is not None}
-    if options["gpus"] is not None:
-        cards = _card_list(options["gpus"])
+    overrides |= {key: value for key, value in (named or {}).items() if value is not None}
+    if gpus is not None:
+        cards = _card_list(gpus)
         overrides |= {"gpus": cards, "num_gpus": len(cards)}
         if not cards:
-            faults.append(Fault("--gpus", f"{options['gpus']!r} is no list of cards", "for example --gpus 0,2"))
+            faults.append(Fault("--gpus", f"{gpus!r} is no list of cards", "for example --gpus 0,2"))
     if faults:
         raise UsageError(faults)
-    return Wish(options["preset"] or "deepspeed", overrides, options["run_dir"])
+    return overrides
 
 
 def _assignments(assignments: tuple[str, ...]) -> dict[str, Any]:
@@ -411,7 +429,7 @@ def _start(prospect: Prospect, *, detach: bool, yes: bool, force: bool, queue: b
     note(f"{plan.preset}: {what}, batch {batch_formula(plan.spec)}, {precision(plan)}")
     if plan.verdict == "tight" and not yes and sys.stdin.isatty():
         click.confirm("the memory plan says tight; start all the same?", abort=True, err=True)
-    run = session.start(prospect, force=force, queue=queue)
+    run = session.start(prospect, force=force, queue=queue, tell=note)
     note(f"run {run.run_id}")
     _watch_or_leave(run, detach=detach, as_json=as_json)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import Any
 
-from t5panel.contract.records import Event, Recovery, Result, RunInfo, Step
+from t5panel.contract.records import Change, Event, Recovery, Result, RunInfo, Step
 from t5panel.contract.window import Window, parse_window
 from t5panel.errors import Fault
 from t5panel.launch.commands import Command
@@ -249,6 +249,21 @@ def recovery_texts(recoveries: Iterable[Recovery]) -> Iterator[str]:
         yield f"{change} after an out-of-memory, from step {recovery.step:,} on"
 
 
+def change_texts(changes: Iterable[Change]) -> Iterator[str]:
+    """`num_gpus 3 → 2, gradient_accumulation_steps 2 → 3 from step 14 on`: what each resume changed."""
+    for change in changes:
+        words = (
+            f"{key.removeprefix('train.')} {_plain(change.before[key])} → {_plain(value)}"
+            for key, value in change.after.items()
+        )
+        yield f"{', '.join(words)} from step {change.step:,} on"
+
+
+def _plain(value: object) -> str:
+    """A value of a spec as YAML has it."""
+    return "empty" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
 def alert_text(alert: Event) -> str:
     """`✗ stall: no step for 75 s`: sign, name and message on one line."""
     return f"{SEVERITY_MARK[alert.severity]} {alert.name}: {' '.join(alert.message.split())}"
@@ -292,6 +307,7 @@ def summary_lines(snapshot: Snapshot) -> Iterator[str]:
     if snapshot.prepared is not None:
         yield f"data           {prepared_text(snapshot.prepared)}"
     yield from result_lines(snapshot)
+    yield from (f"changed        {text}" for text in change_texts(snapshot.info.changes))
     yield from (f"recovered      {text}" for text in recovery_texts(snapshot.info.recoveries))
     yield from (f"alert          {alert_text(alert)}" for alert in snapshot.alerts)
     if snapshot.rejected_lines:
@@ -360,6 +376,7 @@ def snapshot_json(snapshot: Snapshot) -> dict[str, Any]:
         ],
         "diagnosis": msgspec.to_builtins(snapshot.diagnosis) if snapshot.diagnosis else None,
         "recoveries": msgspec.to_builtins(snapshot.info.recoveries),
+        "changes": msgspec.to_builtins(snapshot.info.changes),
         "max_steps": snapshot.max_steps,
         "last": msgspec.to_builtins(last) if last else None,
         "evaluation": msgspec.to_builtins(snapshot.evaluations[-1]) if snapshot.evaluations else None,

@@ -9,22 +9,26 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from operator import attrgetter
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import msgspec
 
 from t5panel import __version__
 from t5panel.contract.layout import PRIVATE, RunDir, all_runs, runs_home, token_cache_home, write_atomic
 from t5panel.contract.paths import user_path
-from t5panel.contract.records import CommandInfo, Request, RunInfo
+from t5panel.contract.records import Request, RunInfo, run_json
 from t5panel.contract.shapes import Shape, is_builtin
 from t5panel.contract.spec import RunSpec
 from t5panel.errors import DoesNotFitError, Fault, PreflightError, T5PanelError, UsageError
+from t5panel.launch.changes import Changed, changed_run
 from t5panel.launch.commands import Command, card_indices, command_for, prepare_command_for
 from t5panel.launch.processes import free_port, stop_all
+from t5panel.monitor.hardware import cores
 from t5panel.monitor.proc import marked
 from t5panel.monitor.runs import read_info, read_state
 from t5panel.plan.machine import Machine
@@ -37,6 +41,7 @@ from t5panel.preflight.system import system_findings
 from t5panel.presets import Preset, load_preset, rehearsal_changes
 from t5panel.wish import Wish as Wish  # noqa: PLC0414 - both fronts know it by this name
 
+NO_CHANGES: Mapping[str, Any] = MappingProxyType({})
 SUPERVISOR_START_SECONDS = 20.0
 MEMORY_CODES = ("memory.vram", "memory.ram")
 BUSY_CODES = ("gpu.busy", "gpu.in-use")
@@ -84,32 +89,46 @@ def _surroundings(spec: RunSpec, here: Machine, run: RunDir, shape: Shape | None
     )
 
 
-def start(prospect: Prospect, *, force: bool = False, queue: bool = False) -> RunDir:
+def start(
+    prospect: Prospect, *, force: bool = False, queue: bool = False, tell: Callable[[str], None] = lambda _text: None
+) -> RunDir:
     """Write the run directory in one move and start its supervisor, which waits for its cards when it is to `queue`.
+
+    `tell` hears of what takes seconds, before it begins.
 
     Raises: PreflightError or DoesNotFitError with every finding that blocks it; nothing is written then.
     """
     _refuse(prospect.plan.errors, force=force, queue=queue)
-    _refuse(_collective(prospect.plan), force=force, queue=queue)
+    _refuse(_collective(prospect.plan, tell), force=force, queue=queue)
     _write_run(prospect)
     _link_run(prospect.run)
     spawn_supervisor(prospect.run, queue=queue)
     return prospect.run
 
 
-def _collective(plan: Plan) -> tuple[Finding, ...]:
+def can_queue(codes: Iterable[str]) -> bool:
+    """Whether all that stands against a start, by code, is that its cards are in use now."""
+    found = set(codes)
+    return bool(found) and found <= set(BUSY_CODES)
+
+
+def _collective(plan: Plan, tell: Callable[[str], None]) -> tuple[Finding, ...]:
     """Whether the ranks reach each other, tried out; not on cards that a queued run still waits for."""
     if any(finding.code in BUSY_CODES for finding in plan.errors):
         return ()
     from t5panel.preflight.collective import collective_findings
 
-    return collective_findings(plan.spec, [card.index for card in used_cards(plan.spec, plan.machine)])
+    cards = [card.index for card in used_cards(plan.spec, plan.machine)]
+    return collective_findings(plan.spec, cards, tell=tell)
 
 
-def resume(run: RunDir, *, queue: bool = False) -> None:
+def resume(run: RunDir, changes: Mapping[str, Any] = NO_CHANGES, *, queue: bool = False) -> None:
     """Continue an ended run from its newest complete checkpoint, in the same directory; `queue` as in `start`.
 
-    Raises: UsageError when it still runs or has finished, PreflightError when another run uses its cards.
+    `changes`: other values of dotted keys, written to its run.json.
+
+    Raises: UsageError when it still runs or has finished, or the checkpoint does not allow a change; PreflightError
+    when another run uses its cards, or there are not enough.
     """
     info = read_info(run)
     state = read_state(run)
@@ -117,11 +136,31 @@ def resume(run: RunDir, *, queue: bool = False) -> None:
         raise UsageError.of(run.run_id, "is still running", f"t5panel attach {run.run_id}")
     if state.phase == "finished":
         raise UsageError.of(run.run_id, "has finished; there is nothing to resume")
+    changed = changed_run(run, info, changes, cores=cores()) if changes else None
+    if changed is not None:
+        info = changed.info
+        _refuse(_cards_missing(changed.spec), force=False, queue=False)
     _refuse(card_findings(info.cards, runs_home(), {}), force=False, queue=queue)
+    if changed is not None:
+        _rewrite_run(run, changed)
     run.request.unlink(missing_ok=True)
     for lock in run.cache.glob("torch_extensions/**/lock"):
         lock.unlink()  # of a build that was killed: the next one would wait for it for ever
     spawn_supervisor(run, queue=queue)
+
+
+def _cards_missing(spec: RunSpec) -> tuple[Finding, ...]:
+    return resolve_device(spec, read_machine())[1] if spec.device == "cuda" else ()
+
+
+def _rewrite_run(run: RunDir, changed: Changed) -> None:
+    """Raises: PreflightError when the disk does not let us."""
+    try:
+        for path, text in changed.files.items():
+            write_atomic(path, text.encode())
+        write_atomic(run.run_json, run_json(changed.info))
+    except OSError as error:
+        raise PreflightError.of(str(run.path), f"cannot be written: {error.strerror}") from error
 
 
 def request_stop(run: RunDir, *, now: bool) -> bool:
@@ -288,7 +327,7 @@ def _fill_run(draft: RunDir, prospect: Prospect) -> None:
         folder.mkdir()
     for path, text in {**prospect.prepare.files, **prospect.command.files}.items():
         (draft.path / path.relative_to(prospect.run.path)).write_text(text, encoding="utf-8")
-    draft.run_json.write_bytes(msgspec.json.format(msgspec.json.encode(_run_info(prospect)), indent=1))
+    draft.run_json.write_bytes(run_json(_run_info(prospect)))
 
 
 def _run_info(prospect: Prospect) -> RunInfo:
@@ -298,8 +337,8 @@ def _run_info(prospect: Prospect) -> RunInfo:
         preset=prospect.preset.name,
         created=time.time(),
         spec=plan.spec.model_dump(mode="json"),
-        prepare=_command_info(prospect.prepare),
-        command=_command_info(command_for(plan.spec, prospect.run, cores=plan.machine.cores)),
+        prepare=prospect.prepare.record,
+        command=command_for(plan.spec, prospect.run, cores=plan.machine.cores).record,
         cards=card_indices(plan.spec) if plan.spec.device == "cuda" else (),
         interpreter=plan.spec.interpreter or sys.executable,
         versions={"t5panel": __version__, **prospect.versions},
@@ -307,10 +346,6 @@ def _run_info(prospect: Prospect) -> RunInfo:
         rehearsal=plan.rehearsal,
         forced=any(finding.code in MEMORY_CODES for finding in plan.errors),
     )
-
-
-def _command_info(command: Command) -> CommandInfo:
-    return CommandInfo(command.argv, dict(command.env))
 
 
 def list_runs() -> list[tuple[RunDir, RunInfo]]:

@@ -272,8 +272,18 @@ class Recovery(Record, frozen=True):
     after: dict[str, int | bool]
 
 
+class Change(Record, frozen=True):
+    """Settings that the user changed when the run was resumed; by dotted keys of the spec."""
+
+    time: float
+    step: int
+    """The step it went on from."""
+    before: dict[str, Any]
+    after: dict[str, Any]
+
+
 class RunInfo(Record, frozen=True):
-    """run.json, written once before the start; only an out-of-memory recovery replaces it, and says so in it."""
+    """run.json, written before the start; an out-of-memory recovery or a resume with changes says so in it."""
 
     run_id: str
     preset: str
@@ -292,6 +302,7 @@ class RunInfo(Record, frozen=True):
     forced: bool = False
     """Started with --force although the memory plan said no."""
     recoveries: tuple[Recovery, ...] = ()
+    changes: tuple[Change, ...] = ()
 
 
 class Prepared(Record, frozen=True):
@@ -305,6 +316,11 @@ class Prepared(Record, frozen=True):
     """Rows without prompt or response."""
     truncated_sources: int
     truncated_targets: int
+
+
+def run_json(info: RunInfo) -> bytes:
+    """What stands in run.json."""
+    return msgspec.json.format(msgspec.json.encode(info), indent=1)
 
 
 def encode_line(record: Record) -> bytes:

@@ -12,7 +12,7 @@ from typing import assert_never
 import yaml
 
 from t5panel.contract.layout import RunDir
-from t5panel.contract.records import PORT
+from t5panel.contract.records import PORT, CommandInfo
 from t5panel.contract.spec import Method, RunSpec
 
 TRAINER_MODULES: dict[Method, str] = {
@@ -36,6 +36,11 @@ class Command:
         """The command as one shell line that can be pasted."""
         env = " ".join(f"{key}={shlex.quote(value)}" for key, value in self.env.items())
         return f"env {env} {shlex.join(self.argv)}"
+
+    @property
+    def record(self) -> CommandInfo:
+        """The command as run.json keeps it; its files are in the run directory."""
+        return CommandInfo(self.argv, dict(self.env))
 
     @property
     def short(self) -> str:

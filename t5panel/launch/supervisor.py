@@ -32,6 +32,7 @@ from t5panel.contract.records import (
     Request,
     Result,
     State,
+    run_json,
 )
 from t5panel.launch.cards import Cards
 from t5panel.launch.helpers import Helpers
@@ -276,7 +277,7 @@ class Supervisor:
         recovery = Recovery(time.time(), step, found.sentence, before, changes)
         info = msgspec.structs.replace(self.info, spec=with_changes(spec, changes), recoveries=(*done, recovery))
         try:
-            write_atomic(self.run.run_json, msgspec.json.format(msgspec.json.encode(info), indent=1))
+            write_atomic(self.run.run_json, run_json(info))
         except OSError as error:
             self._journal.event("recovery", f"not started again: run.json cannot be written: {error.strerror}", "error")
             return False

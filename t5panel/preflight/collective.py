@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,11 +63,17 @@ class Question(msgspec.Struct, frozen=True):
 
 
 def collective_findings(
-    spec: RunSpec, cards: Sequence[int], *, driver: Driver | None = None, cache: Path | None = None
+    spec: RunSpec,
+    cards: Sequence[int],
+    *,
+    driver: Driver | None = None,
+    cache: Path | None = None,
+    tell: Callable[[str], None] = lambda _text: None,
 ) -> tuple[Finding, ...]:
     """What stands against ranks on these cards, by PCI index, reaching each other; nothing on the CPU.
 
-    torch's build is read from its files; several ranks are tried out, once after each start of the machine.
+    torch's build is read from its files; several ranks are tried out, once after each start of the machine. That takes
+    seconds, so it is told before it begins.
     """
     if spec.device != "cuda":
         return ()
@@ -82,6 +88,7 @@ def collective_findings(
     known = _known(file)
     if key in known:
         return ()
+    tell(f"trying out whether the {spec.num_gpus} ranks reach each other: some seconds, once after each boot")
     outcome = ask(question)
     if not isinstance(outcome, Finding) and not outcome.code:
         _remember(file, (*known, key))

@@ -1,12 +1,12 @@
-"""Whether a checkpoint can be resumed with the present settings so that every later step means the same rows."""
+"""Whether a checkpoint can be resumed with the present settings of a run."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 from t5panel.contract.layout import RunDir
 from t5panel.contract.marker import Identity
+from t5panel.contract.resuming import identity_of_spec, reasons_against
 from t5panel.contract.spec import RunSpec
 from t5panel.trainers.data import Split
 from t5panel.trainers.store import prepared_of, store_meta
@@ -18,46 +18,11 @@ class ResumeError(RuntimeError):
 
 def identity_of(run: RunDir, spec: RunSpec, split: Split) -> Identity:
     """The present settings of a run; data files may be moved or touched, not changed."""
-    return Identity(
-        data=store_meta(Path(prepared_of(run).train)),
-        held_out=split.held_out,
-        method=spec.method,
-        zero_stage=spec.zero_stage,
-        # Also without ZeRO DeepSpeed's bf16 optimizer keeps its master weights in one part a rank.
-        sharded=spec.method == "deepspeed" and (spec.zero_stage > 0 or spec.train.bf16),
-        world_size=spec.num_gpus,
-        per_device_train_batch_size=spec.train.per_device_train_batch_size,
-        gradient_accumulation_steps=spec.train.gradient_accumulation_steps,
-        seed=spec.train.seed,
-    )
+    return identity_of_spec(spec, data=store_meta(Path(prepared_of(run).train)), held_out=split.held_out)
 
 
 def check_resumable(saved: Identity, now: Identity, name: str) -> None:
     """Raises: ResumeError with every reason why the rows would be others or the files cannot be loaded."""
-    reasons = list(_reasons(saved, now))
+    reasons = list(reasons_against(saved, now))
     if reasons:
         raise ResumeError(f"{name} cannot be resumed with these settings: {'; '.join(reasons)}")
-
-
-def _reasons(saved: Identity, now: Identity) -> Iterator[str]:
-    if saved.method != now.method:
-        yield f"method {saved.method} → {now.method}: its files are others"
-    if saved.zero_stage not in (None, now.zero_stage):
-        yield f"ZeRO stage {saved.zero_stage} → {now.zero_stage}: the optimizer's state is laid out otherwise"
-    if saved.world_size != now.world_size and (now.sharded or saved.sharded):
-        yield f"{saved.world_size} → {now.world_size} ranks: ZeRO shards belong to {saved.world_size} ranks"
-    if saved.effective_batch != now.effective_batch:
-        yield f"effective batch {_product(saved)} → {_product(now)}: step N would stand for other rows"
-    if saved.seed != now.seed:
-        yield f"seed {saved.seed} → {now.seed}: the rows would come in another order"
-    if saved.held_out not in (None, now.held_out):
-        yield f"{saved.held_out:,} → {now.held_out:,} rows held out of training: step N would stand for other rows"
-    changed = [key for key in saved.data if key != "format" and saved.data[key] != now.data.get(key)]
-    if changed:
-        parts = ", ".join(f"{key} {saved.data[key]} → {now.data.get(key)}" for key in changed)
-        yield f"the tokenised rows are others: {parts}"
-
-
-def _product(batch: Identity) -> str:
-    factors = (batch.per_device_train_batch_size, batch.gradient_accumulation_steps, batch.world_size)
-    return f"{' × '.join(map(str, factors))} = {batch.effective_batch}"

@@ -12,6 +12,7 @@ import pytest
 
 from t5panel.contract.layout import RunDir
 from t5panel.session import spawn_supervisor
+from tests.house.fake_rank import write_checkpoint
 from tests.house.household import House, ended
 
 REHEARSE = ("--preset", "manual", "--device", "cpu")
@@ -281,6 +282,50 @@ def test_a_stopped_run_is_resumed_detached_and_its_old_request_is_forgotten(hous
     assert json.loads(answer.stdout) == {"run_id": stopped.run_id, "path": str(stopped.path)}
     assert not stopped.request.exists()
     assert house.click("stop", stopped.run_id).exit_code == 0
+
+
+@pytest.fixture
+def saved(house: House) -> RunDir:
+    """A run of one rank that was stopped at its checkpoint of step 7."""
+    run = house.fake_run("waits", "honours-stop", settings={"train.gradient_accumulation_steps": 1, "train.seed": 1})
+    run.request.write_text('{"action": "stop", "time": 0}')
+    write_checkpoint(run, 7)
+    spawn_supervisor(run)
+    ended(run)
+    return run
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (("--set", "num_gpus=2"), "1 × 1 × 1 = 1 → 2 × 1 × 2 = 4: step N would stand for other rows"),
+        (("--set", "train.learning_rate=1"), "the checkpoint restores optimizer, schedule and precision as they were"),
+        (("--set", "tran.seed=1"), "unknown key"),
+        (("--set", "train.seed"), "is not key=value"),
+        (("--gpus", "x"), "is no list of cards"),
+    ],
+)
+def test_a_resume_with_settings_that_do_not_go_is_refused_with_the_reason_and_changes_nothing(
+    house: House, saved: RunDir, words: tuple[str, ...], reason: str
+) -> None:
+    before = saved.run_json.read_bytes()
+
+    answer = house.click("resume", saved.run_id, *words)
+
+    assert (answer.exit_code, reason in answer.stderr) == (2, True), answer.stderr
+    assert saved.run_json.read_bytes() == before
+    assert ended(saved).phase == "stopped"
+
+
+def test_a_resume_with_other_settings_says_so_ever_after(house: House, saved: RunDir) -> None:
+    words = ("--set", "train.per_device_train_batch_size=1", "--set", "schedule=22:00-08:00")
+
+    assert house.click("resume", saved.run_id, *words, "--detach").exit_code == 0
+    house.click("stop", saved.run_id, "--now")
+
+    shown = house.click("attach", saved.run_id).stdout
+    assert "changed        per_device_train_batch_size 2 → 1, schedule empty → 22:00-08:00 from step 7 on" in shown
+    assert json.loads(house.click("attach", saved.run_id, "--json").stdout)["changes"][0]["step"] == 7
 
 
 def test_a_detached_start_prints_the_id_and_leaves_a_run_behind(house: House) -> None:

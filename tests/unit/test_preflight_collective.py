@@ -211,6 +211,17 @@ def test_a_good_answer_is_remembered_until_cards_or_nccl_settings_change(
 
 
 @pytest.mark.usefixtures("asked")
+def test_a_check_that_takes_seconds_is_told_before_it_begins_and_only_then(tmp_path: Path) -> None:
+    told: list[str] = []
+    for _ in range(2):
+        collective_findings(
+            spec_on("cuda"), (0, 1, 2), driver=DRIVER_12, cache=tmp_path / "collective.json", tell=told.append
+        )
+
+    assert told == ["trying out whether the 3 ranks reach each other: some seconds, once after each boot"]
+
+
+@pytest.mark.usefixtures("asked")
 def test_a_bad_answer_is_an_error_with_a_hint_and_is_asked_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

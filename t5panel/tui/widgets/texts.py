@@ -11,7 +11,7 @@ from textual.reactive import reactive
 from textual.widgets import Static
 
 from t5panel.monitor.history import Snapshot
-from t5panel.render import alert_text, fault_lines, recovery_texts, result_lines
+from t5panel.render import alert_text, change_texts, fault_lines, recovery_texts, result_lines
 from t5panel.tui.parts import Part
 from t5panel.tui.view import RunView
 
@@ -73,6 +73,8 @@ def ending_parts(view: RunView) -> Iterator[Part]:
     for line in result_lines(snapshot):
         name, value = line[:15], line[15:]
         yield from ((name, "$quiet"), f"{value}\n")
+    for text in change_texts(snapshot.info.changes):
+        yield from (("≠ ", "$accent"), f"{text}\n")
     for text in recovery_texts(snapshot.info.recoveries):
         yield from (("↻ ", "$accent"), f"{text}\n")
     for alert in snapshot.alerts:
