@@ -15,7 +15,8 @@ from t5panel.monitor.history import Snapshot
 from t5panel.monitor.runs import RunState, prepared_text
 from t5panel.plan.machine import GIB
 from t5panel.plan.memory import STATES_ONLY, CardMemory
-from t5panel.plan.planning import NO_SPEED_BASIS, Plan, batch_formula
+from t5panel.plan.planning import Plan, batch_formula
+from t5panel.render_speed import estimate_json, estimate_lines
 
 SEVERITY_MARK = {"info": "·", "warning": "!", "error": "✗"}
 _NOT_TEXT = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f]")
@@ -85,7 +86,7 @@ def plan_json(plan: Plan, command: Command) -> dict[str, Any]:
             for found in plan.findings
         ],
         "suggestions": [],
-        "estimate": {"samples_per_second": None, "seconds": None, "kwh": None, "cost": None, "basis": NO_SPEED_BASIS},
+        "estimate": estimate_json(plan.estimate),
     }
 
 
@@ -122,6 +123,7 @@ def plan_lines(plan: Plan, command: Command) -> Iterator[str]:
     if plan.ram:
         total, capacity, per_rank = (gib(size) for size in (plan.ram.total, plan.ram.capacity, plan.ram.per_rank))
         yield f"host RAM  {total} of {capacity}, {per_rank} per rank (estimate)"
+    yield from estimate_lines(plan.estimate)
     yield f"verdict   {plan.verdict}"
     yield from finding_lines(plan)
     yield f"command   {command.line}"

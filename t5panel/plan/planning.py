@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from t5panel.contract.records import Severity
 from t5panel.contract.shapes import Shape
 from t5panel.contract.spec import RunSpec
+from t5panel.plan.forecast import NOTHING_KNOWN, Experience, forecast
 from t5panel.plan.host import HostMemory, host_memory
 from t5panel.plan.machine import GIB, CardFacts, Machine
 from t5panel.plan.memory import STATES_ONLY, CardMemory, Verdict, card_memory
+from t5panel.plan.speed import Estimate
 from t5panel.presets import Preset
-
-NO_SPEED_BASIS = "no estimate: nothing was measured on this machine yet"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +38,9 @@ class Plan:
     cards: tuple[CardMemory, ...]
     ram: HostMemory | None
     findings: tuple[Finding, ...]
+    shape: Shape | None
+    """The model's, None when it could not be read."""
+    estimate: Estimate
 
     @property
     def verdict(self) -> Verdict:
@@ -84,14 +87,22 @@ def resolve_device(spec: RunSpec, machine: Machine) -> tuple[RunSpec, tuple[Find
 
 
 def make_plan(
-    preset: Preset, machine: Machine, *, shape: Shape | None, rehearsal: bool, findings: tuple[Finding, ...] = ()
+    preset: Preset,
+    machine: Machine,
+    *,
+    shape: Shape | None,
+    rehearsal: bool,
+    findings: tuple[Finding, ...] = (),
+    known: Experience = NOTHING_KNOWN,
 ) -> Plan:
     """The plan of a preset on a machine. `shape` is the model's, None when it could not be read."""
     spec, device_findings = resolve_device(preset.spec, machine)
-    cards = tuple(card_memory(spec, shape, card) for card in used_cards(spec, machine)) if shape else ()
+    used = used_cards(spec, machine)
+    cards = tuple(card_memory(spec, shape, card) for card in used) if shape else ()
     ram = host_memory(spec, shape, machine.ram_limit) if shape else None
     all_findings = (*device_findings, *findings, *_memory_findings(cards, ram))
-    return Plan(preset.name, spec, machine, rehearsal, preset.replaced, cards, ram, all_findings)
+    speed = forecast(spec, shape, used, known)
+    return Plan(preset.name, spec, machine, rehearsal, preset.replaced, cards, ram, all_findings, shape, speed)
 
 
 def used_cards(spec: RunSpec, machine: Machine) -> tuple[CardFacts, ...]:

@@ -16,7 +16,6 @@ from t5panel.contract.spec import Method, RunSpec
 from t5panel.plan.cards import CardPeaks
 from t5panel.plan.flops import Lengths, Paid, forward_flops
 
-DEFAULT_SAMPLES = 10_000_000
 JOULES_PER_KWH = 3.6e6
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -15,6 +17,9 @@ from t5panel.contract.shapes import SHAPES
 from t5panel.contract.spec import RunSpec
 from t5panel.plan.cards import CARDS, CardPeaks, peaks_of, slowest
 from t5panel.plan.flops import Lengths, forward_flops
+from t5panel.plan.forecast import NOTHING_KNOWN, Experience, Rows
+from t5panel.plan.machine import parse_machine
+from t5panel.plan.planning import Plan, make_plan
 from t5panel.plan.speed import (
     Estimate,
     Measured,
@@ -25,6 +30,8 @@ from t5panel.plan.speed import (
     step_seconds,
     workload_of,
 )
+from t5panel.presets import load_preset
+from t5panel.render_speed import estimate_json, estimate_lines, time_text
 
 H100, RTX_3080 = CARDS["H100 80GB HBM3"], CARDS["RTX 3080"]
 LAUNCHERS = {"manual": "accelerate", "trainer": "torchrun", "deepspeed": "deepspeed"}
@@ -396,3 +403,83 @@ def test_cards_of_two_kinds_wait_for_the_slower_one() -> None:
 
     assert (both.name, both.bf16, both.bandwidth) == ("RTX 3080, RTX 4090", RTX_3080.bf16, RTX_3080.bandwidth)
     assert both.power == (320 + 450) / 2
+
+
+# The estimate of a plan
+
+
+def plan_of(
+    machine: str, overrides: Mapping[str, object] = MappingProxyType({}), known: Experience = NOTHING_KNOWN
+) -> Plan:
+    """The plan of a preset for a described machine."""
+    box = parse_machine(machine, cores=8)
+    return make_plan(load_preset("trainer", overrides), box, shape=SHAPES["t5-base"], rehearsal=False, known=known)
+
+
+BOX = "3xRTX 3080 20GiB,12GiB"
+
+
+def test_a_plan_for_named_cards_has_a_rate_a_time_an_energy_and_their_basis() -> None:
+    shown = estimate_json(plan_of(BOX).estimate)
+
+    low, high = shown["low"]["samples_per_second"], shown["high"]["samples_per_second"]
+    assert low < shown["samples_per_second"] < high < shown["roofline"]
+    assert shown["seconds"] == pytest.approx(10_000_000 / shown["samples_per_second"])
+    assert shown["kwh"] == pytest.approx(960 * shown["seconds"] / 3.6e6)
+    assert shown["cost"] is None
+    assert shown["basis"] == (
+        "stock T5 loops measured on one H100, carried to RTX 3080 by its peak and bandwidth; several cards not "
+        "measured; every row taken as 512 → 512 tokens, shorter ones are faster; 320 W per card"
+    )
+
+
+@pytest.mark.parametrize(
+    ("machine", "overrides", "reason"),
+    [
+        ("3x20GiB,12GiB", {}, "the card has no name; describe it as in --machine '3xRTX 3080 20GiB,12GiB'"),
+        ("3xRTX 9999 20GiB,12GiB", {}, "peak and bandwidth of RTX 9999 are not known"),
+        (BOX, {"num_gpus": 4}, "the cards are not there"),
+        (BOX, {"device": "cpu"}, "nothing is known of the speed of CPUs"),
+    ],
+)
+def test_without_a_basis_there_is_no_figure(machine: str, overrides: dict[str, object], reason: str) -> None:
+    found = plan_of(machine, overrides).estimate
+
+    assert estimate_json(found) == {
+        **dict.fromkeys(("samples_per_second", "seconds", "kwh", "cost", "roofline", "efficiency")),
+        **dict.fromkeys(("low", "high"), dict.fromkeys(("samples_per_second", "seconds", "kwh", "cost"))),
+        "samples": 10_000_000,
+        "basis": f"no estimate: {reason}",
+    }
+    assert list(estimate_lines(found)) == [f"speed     no estimate: {reason}"]
+
+
+def test_a_model_that_could_not_be_read_has_no_estimate() -> None:
+    plan = make_plan(load_preset("manual"), parse_machine(BOX, cores=8), shape=None, rehearsal=False)
+
+    assert plan.estimate.basis == "no estimate: the model's shape is not known"
+
+
+def test_rows_that_an_earlier_run_counted_are_estimated_instead_of_the_longest() -> None:
+    rows = Rows("20260101-000000-manual", 3000, Lengths((40, 60), (150, 170)))
+
+    short, full = plan_of(BOX, known=Experience(rows=rows)).estimate, plan_of(BOX).estimate
+
+    assert rates(short)[0] > rates(full)[0]
+    assert short.samples == 3000
+    assert "rows of 52 → 164 tokens on average, as in 20260101-000000-manual" in short.basis
+
+
+def test_samples_are_those_asked_for_else_those_of_the_run() -> None:
+    assert plan_of(BOX, known=Experience(samples=7)).estimate.samples == 7
+    assert plan_of(BOX, {"train.max_steps": 10}).estimate.samples == 3840
+
+
+def test_an_estimate_in_words_knows_two_digits() -> None:
+    found = Estimate(38_400, "a guess", samples_per_second=(56.4, 105.6), roofline=236, watts=960, price=0.5)
+
+    assert list(estimate_lines(found)) == [
+        "speed     56 to 110 samples/s · 38,400 samples ≈ 8.3 min (6.1 to 11) · 0.13 kWh · costs 0.066",
+        "    estimate: a guess",
+    ]
+    assert time_text(replace(found, samples=10_000_000, price=None)) == "10M samples ≈ 36 h (26 to 49) · 35 kWh"

@@ -16,6 +16,7 @@ from t5panel.plan.machine import GIB
 from t5panel.plan.memory import CardMemory
 from t5panel.plan.planning import Plan
 from t5panel.render import SEVERITY_MARK, gib
+from t5panel.render_speed import rate_text, time_text
 from t5panel.tui.parts import Part
 from t5panel.tui.widgets.bars import bar
 
@@ -77,6 +78,7 @@ def plan_parts(formula: str, plan: Plan | None, faults: tuple[Fault, ...]) -> It
     yield from _finding_parts(plan, "error")
     yield from _verdict_parts(plan)
     yield from _memory_parts(plan)
+    yield from _speed_parts(plan)
     yield from _finding_parts(plan, "warning", "info")
 
 
@@ -98,6 +100,14 @@ def _memory_parts(plan: Plan) -> Iterator[Part]:
         yield (f"  {plan.spec.num_gpus} ranks × {gib(plan.ram.per_rank)}\n", "$quiet")
     if plan.cards:
         yield (f"each card: {_state_text(plan.cards[0])}\n", "$quiet")
+
+
+def _speed_parts(plan: Plan) -> Iterator[Part]:
+    """Rate, time and energy, and where they come from; nothing where nothing is known of the speed."""
+    rate, time = rate_text(plan.estimate), time_text(plan.estimate)
+    if rate and time:
+        yield f"{rate}\n{time}\n"
+        yield (f"estimate: {plan.estimate.basis}\n", "$quiet")
 
 
 def _bar_parts(name: str, used: int, capacity: int) -> Iterator[Part]:
