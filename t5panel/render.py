@@ -229,10 +229,12 @@ def headline(state: RunState) -> str:
 
 
 def note_text(info: RunInfo, state: RunState, now: float) -> str:
-    """What a list says of a run besides its phase: until when it is paused, why it failed; mostly nothing."""
+    """What a list says of a run besides its phase: until when it is paused, why it failed or rests; mostly nothing."""
     if state.phase == "paused":
         return pause_text(info, state, now)
-    return headline(state) if state.phase == "failed" else ""
+    # Nobody stopped it: its supervisor, or the machine, went away while it was paused.
+    forgotten = state.phase == "stopped" and state.state is not None and state.state.phase == "paused"
+    return headline(state) if state.phase == "failed" or forgotten else ""
 
 
 def recovery_texts(recoveries: Iterable[Recovery]) -> Iterator[str]:

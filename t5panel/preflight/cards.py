@@ -116,7 +116,8 @@ def _busy(cards: set[int], home: Path) -> Iterator[Finding]:
         resting = state.phase == "paused"  # it has let its cards go
         if state.alive and not resting and (taken := sorted(cards & set(_cards_of(run)))):
             words = f"card {taken[0]} is" if len(taken) == 1 else f"cards {', '.join(map(str, taken))} are"
-            hint = f"take others with --gpus, wait with --queue, or end it with `t5panel stop {run.run_id}`"
+            end = f"`t5panel stop {run.run_id}`"
+            hint = f"take others with --gpus, wait with --queue (w in the panel), or end it with {end}"
             yield Finding("error", "gpu.busy", f"{words} used by run {run.run_id}", hint)
 
 

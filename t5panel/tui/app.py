@@ -13,7 +13,7 @@ from textual.binding import Binding, BindingType
 from textual.screen import Screen
 from textual.worker import get_current_worker
 
-from t5panel.tui.messages import Doubted, Opened, Refused, ResumeRequested, RunChosen, RunRead, StartRequested
+from t5panel.tui.messages import Doubted, Opened, Refused, ResumeRequested, RunChosen, RunRead, StartRequested, Told
 from t5panel.tui.screens.opening import OpeningScreen
 from t5panel.tui.services import Services
 from t5panel.tui.terminal import POLL_SECONDS, end_on_signals, leave_if_dead
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from t5panel.contract.layout import RunDir
     from t5panel.errors import Fault
     from t5panel.plan.machine import Machine
+
+PATIENCE_SECONDS = 90.0
+"""A word on what takes long stays until that is over, at most so long."""
 
 
 class PanelApp(App[None]):
@@ -88,45 +91,59 @@ class PanelApp(App[None]):
     def on_start_requested(self, event: StartRequested) -> None:
         """Start it, once."""
         if not self._busy:
-            self._begin(event.wish, sure=False)
+            self._begin(event, sure=False)
 
-    def _begin(self, wish: Wish, *, sure: bool) -> None:
+    def _begin(self, request: StartRequested, *, sure: bool) -> None:
         self._busy = True
         self.notify("starting…", timeout=2)
-        self._start(wish, sure=sure)
+        self._start(request, sure=sure)
 
     def on_resume_requested(self, event: ResumeRequested) -> None:
         """Resume it, once."""
         if not self._busy:
             self._busy = True
-            self._resume(event.run)
+            self._resume(event)
+
+    def on_told(self, event: Told) -> None:
+        """Show it until it is over."""
+        self.notify(event.text, timeout=PATIENCE_SECONDS)
 
     @work(thread=True, group="start")
-    def _start(self, wish: Wish, *, sure: bool) -> None:
+    def _start(self, request: StartRequested, *, sure: bool) -> None:
         """Judge it on the machine as it is now, then start it, unless the user has to be asked first."""
         from t5panel.errors import T5PanelError
-        from t5panel.tui.faults import planning_faults
+        from t5panel.tui.faults import is_busy, planning_faults
 
+        wish = request.wish
         try:
             prospect = self._services.prospect(wish, self._services.machine())
-            if prospect.plan.verdict == "tight" and not prospect.plan.errors and not sure:
-                self.post_message(Doubted(wish, prospect.plan))
+            stopped_by = prospect.plan.errors if not request.queue else ()
+            if prospect.plan.verdict == "tight" and not stopped_by and not sure:
+                self.post_message(Doubted(request, prospect.plan))
                 return
-            run = self._services.start(prospect)
+            run = self._services.start(prospect, request.queue, self._say)
         except (T5PanelError, OSError) as error:
-            self.post_message(Refused("This run cannot start", planning_faults(error)))
+            faults = planning_faults(error)
+            queued = StartRequested(wish, queue=True) if is_busy(faults) else None
+            self.post_message(Refused("This run cannot start", faults, queued=queued))
             return
         self.post_message(_read(run, self._services.clock, started=True))
 
-    @work(thread=True, group="start")
-    def _resume(self, run: RunDir) -> None:
-        from t5panel.session import resume
-        from t5panel.tui.faults import UNREADABLE, reading_faults
+    def _say(self, text: str) -> None:
+        self.post_message(Told(text))
 
+    @work(thread=True, group="start")
+    def _resume(self, request: ResumeRequested) -> None:
+        from t5panel.session import resume
+        from t5panel.tui.faults import UNREADABLE, is_busy, reading_faults
+
+        run = request.run
         try:
-            resume(run)
+            resume(run, queue=request.queue)
         except UNREADABLE as error:
-            self.post_message(Refused("This run cannot go on", reading_faults(run, error)))
+            faults = reading_faults(run, error)
+            queued = ResumeRequested(run, queue=True) if is_busy(faults) else None
+            self.post_message(Refused("This run cannot go on", faults, queued=queued))
             return
         self.post_message(_read(run, self._services.clock, started=True))
 
@@ -136,7 +153,7 @@ class PanelApp(App[None]):
 
         def answer(sure: bool | None) -> None:
             if sure:
-                self._begin(event.wish, sure=True)
+                self._begin(event.request, sure=True)
 
         self._busy = False
         self.push_screen(TightDialog(event.plan), answer)
@@ -147,6 +164,7 @@ class PanelApp(App[None]):
 
         if event.started:
             self._busy = False
+            self.clear_notifications()
         self._watched = event.run if event.history else None
         if event.run is not None and event.history is not None:
             self._show(RunScreen(event.run, event.history, self._summary()))
@@ -160,8 +178,15 @@ class PanelApp(App[None]):
 
     def on_refused(self, event: Refused) -> None:
         """Say why, all of it."""
+        from t5panel.tui.screens.faults import FaultsDialog
+
+        def answer(queue: bool | None) -> None:
+            if queue and event.queued is not None:
+                self.post_message(event.queued)
+
         self._busy = False
-        self._tell(event.what, event.faults)
+        self.clear_notifications()
+        self.push_screen(FaultsDialog(event.what, event.faults, can_queue=event.queued is not None), answer)
 
     def on_run_chosen(self, event: RunChosen) -> None:
         """Watch it."""

@@ -29,6 +29,13 @@ def planning_faults(error: T5PanelError | OSError) -> tuple[Fault, ...]:
     return error.faults if isinstance(error, T5PanelError) else (Fault("this machine", str(error)),)
 
 
+def is_busy(faults: tuple[Fault, ...]) -> bool:
+    """Whether only the cards stand in the way, which others use now."""
+    from t5panel.session import can_queue
+
+    return can_queue(fault.where for fault in faults)
+
+
 def fault_parts(faults: tuple[Fault, ...]) -> Iterator[Part]:
     """Each fault with its place and its hint."""
     for fault in faults:

@@ -37,27 +37,35 @@ class LookedAhead(Message):
 
 
 class StartRequested(Message):
-    """The user wants this to run now."""
+    """The user wants this to run: now, or as soon as its cards are free."""
 
-    def __init__(self, wish: Wish) -> None:
+    def __init__(self, wish: Wish, *, queue: bool = False) -> None:
         super().__init__()
-        self.wish = wish
+        self.wish, self.queue = wish, queue
 
 
 class ResumeRequested(Message):
-    """The user wants an ended run to go on."""
+    """The user wants an ended run to go on: now, or as soon as its cards are free."""
 
-    def __init__(self, run: RunDir) -> None:
+    def __init__(self, run: RunDir, *, queue: bool = False) -> None:
         super().__init__()
-        self.run = run
+        self.run, self.queue = run, queue
+
+
+class Told(Message):
+    """What takes some seconds from now on."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.text = text
 
 
 class Doubted(Message):
     """What was asked for fits so tightly that the user is asked again."""
 
-    def __init__(self, wish: Wish, plan: Plan) -> None:
+    def __init__(self, request: StartRequested, plan: Plan) -> None:
         super().__init__()
-        self.wish, self.plan = wish, plan
+        self.request, self.plan = request, plan
 
 
 class RunRead(Message):
@@ -76,11 +84,13 @@ class RunRead(Message):
 
 
 class Refused(Message):
-    """What was asked for did not happen; every reason is in `faults`."""
+    """What was asked for did not happen; every reason is in `faults`. `queued`: the same, once the cards are free."""
 
-    def __init__(self, what: str, faults: tuple[Fault, ...]) -> None:
+    def __init__(
+        self, what: str, faults: tuple[Fault, ...], *, queued: StartRequested | ResumeRequested | None = None
+    ) -> None:
         super().__init__()
-        self.what, self.faults = what, faults
+        self.what, self.faults, self.queued = what, faults, queued
 
 
 class RunChosen(Message):

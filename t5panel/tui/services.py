@@ -31,14 +31,14 @@ def prospect_here(wish: Wish, machine: Machine) -> Prospect:
     return prospect(wish, machine=machine)
 
 
-def start_here(prospect: Prospect) -> RunDir:
-    """Start it.
+def start_here(prospect: Prospect, queue: bool, tell: Callable[[str], None]) -> RunDir:
+    """Start it, or let it wait for its cards; `tell` hears of what takes seconds.
 
     Raises: T5PanelError with everything that blocks the start.
     """
     from t5panel.session import start
 
-    return start(prospect)
+    return start(prospect, queue=queue, tell=tell)
 
 
 @dataclass(frozen=True)
@@ -47,5 +47,5 @@ class Services:
 
     machine: Callable[[], Machine] = machine_here
     prospect: Callable[[Wish, Machine], Prospect] = prospect_here
-    start: Callable[[Prospect], RunDir] = start_here
+    start: Callable[[Prospect, bool, Callable[[str], None]], RunDir] = start_here
     clock: Callable[[], float] = time.time

@@ -136,6 +136,7 @@ def test_a_paused_run_whose_supervisor_is_gone_is_no_failure_and_can_be_resumed(
     eventually(lambda: not read_state(run).alive)
 
     assert read_state(run).phase == "stopped"
+    assert "paused when its supervisor ended; resume it with" in house.click("runs").stdout
     window.touch()
     supervise(run, line)
     eventually(lambda: alive(run))

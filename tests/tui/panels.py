@@ -35,10 +35,12 @@ class Starts:
 
     run: RunDir | None = None
     asked: list[Prospect] = field(default_factory=list)
+    queued: list[bool] = field(default_factory=list)
 
-    def __call__(self, prospect: Prospect) -> RunDir:
+    def __call__(self, prospect: Prospect, queue: bool, _tell: Callable[[str], None]) -> RunDir:
         """Remember what would start."""
         self.asked.append(prospect)
+        self.queued.append(queue)
         return self.run or prospect.run
 
 

@@ -175,7 +175,7 @@ async def test_the_journal_of_a_run_is_one_of_its_logs(home: Path) -> None:
 
 
 async def test_a_run_that_cannot_go_on_says_why(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(run: RunDir) -> None:
+    def refuse(run: RunDir, *, queue: bool) -> None:
         raise UsageError.of(run.run_id, "is still running")
 
     monkeypatch.setattr(session, "resume", refuse)

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from textual.widgets import Footer
 
 from t5panel.contract.layout import RunDir
-from t5panel.plan.machine import GIB
+from t5panel.errors import PreflightError
+from t5panel.plan.machine import GIB, Machine
+from t5panel.plan.planning import Finding
 from t5panel.session import Prospect
+from t5panel.tui.app import PanelApp
 from t5panel.tui.fields import ZERO_STAGE
 from t5panel.tui.screens import setup
 from t5panel.tui.screens.faults import FaultsDialog
@@ -318,9 +323,10 @@ async def test_a_tight_plan_asks_before_it_starts(home: Path) -> None:
 async def test_help_opened_during_a_start_gives_way_to_the_run(home: Path) -> None:
     go, starts = threading.Event(), Starts(living(home / "elsewhere"))
 
-    def start(prospect: Prospect) -> RunDir:
+    def start(prospect: Prospect, queue: bool, tell: Callable[[str], None]) -> RunDir:
+        tell("trying out whether the ranks reach each other")
         go.wait(WAIT_SECONDS)
-        return starts(prospect)
+        return starts(prospect, queue, tell)
 
     app = panel()
     app._services = replace(app._services, start=start)
@@ -328,12 +334,81 @@ async def test_help_opened_during_a_start_gives_way_to_the_run(home: Path) -> No
         await planned(pilot)
         await pilot.press("enter", "question_mark")
         await until(pilot, lambda: isinstance(pilot.app.screen, HelpDialog))
+        await until(pilot, lambda: "trying out whether the ranks reach each other" in told(app))
         go.set()
         await until(pilot, lambda: isinstance(pilot.app.screen, RunScreen))
         await pilot.press("1")
         await until(pilot, lambda: isinstance(pilot.app.screen, SetupScreen))
 
         assert [type(screen) for screen in pilot.app.screen_stack] == [OpeningScreen, SetupScreen]
+        assert told(app) == []
+
+
+def told(app: PanelApp) -> list[str]:
+    """What the panel's notices say now."""
+    return [notice.message for notice in app._notifications]
+
+
+BUSY = Finding("error", "gpu.busy", "cards 0, 1, 2 are used by run 20260101-120000-trainer", "w in the panel")
+
+
+def panel_on_busy_cards(starts: Starts) -> PanelApp:
+    """A panel whose cards another run of ours uses."""
+    app = panel(THREE_CARDS, starts=starts)
+
+    def busy_prospect(wish: Wish, machine: Machine) -> Prospect:
+        found = steady_prospect(wish, machine)
+        return replace(found, plan=replace(found.plan, findings=(BUSY,)))
+
+    def start(prospect: Prospect, queue: bool, tell: Callable[[str], None]) -> RunDir:
+        if not queue:
+            raise PreflightError.of(BUSY.code, BUSY.message, BUSY.hint)
+        return starts(prospect, queue, tell)
+
+    app._services = replace(app._services, prospect=busy_prospect, start=start)
+    return app
+
+
+async def test_a_run_whose_cards_are_in_use_can_wait_for_them(home: Path) -> None:
+    starts = Starts(living(home / "elsewhere"))
+    async with panel_on_busy_cards(starts).run_test(size=SIZE) as pilot:
+        await planned(pilot)
+        footer = shown(pilot, Footer)
+
+        await pilot.press("w")
+        await until(pilot, lambda: isinstance(pilot.app.screen, RunScreen))
+
+        assert "w wait for cards" in footer
+        assert starts.queued == [True]
+
+
+async def test_a_refused_start_offers_the_queue(home: Path) -> None:
+    starts = Starts(living(home / "elsewhere"))
+    async with panel_on_busy_cards(starts).run_test(size=SIZE) as pilot:
+        await planned(pilot)
+
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(pilot.app.screen, FaultsDialog))
+        question = screen_text(pilot)
+        await pilot.press("w")
+        await until(pilot, lambda: isinstance(pilot.app.screen, RunScreen))
+
+        assert "are used by run 20260101-120000-trainer" in question
+        assert " w  queue it until they are free" in question
+        assert starts.queued == [True]
+
+
+@pytest.mark.usefixtures("settled")
+async def test_where_no_card_is_in_use_there_is_no_queue_to_wait_in() -> None:
+    starts = Starts()
+    async with panel(THREE_CARDS, starts=starts).run_test(size=SIZE) as pilot:
+        await planned(pilot)
+
+        await pilot.press("w")
+        await pilot.pause()
+
+        assert "wait for cards" not in shown(pilot, Footer)
+        assert starts.asked == []
 
 
 async def test_help_lists_the_keys_of_the_screen() -> None:

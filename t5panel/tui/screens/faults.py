@@ -13,16 +13,20 @@ from textual.widgets import Static
 
 from t5panel.errors import Fault
 from t5panel.tui.faults import fault_parts
+from t5panel.tui.parts import Part
 
 
-class FaultsDialog(ModalScreen[None]):
-    """Lists faults until it is closed."""
+class FaultsDialog(ModalScreen[bool]):
+    """Lists faults until it is closed; True when the user will wait for the cards, where that helps."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,enter,q", "close", "close")]
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,enter,q", "close", "close"),
+        Binding("w", "wait", "wait for the cards"),
+    ]
 
-    def __init__(self, title: str, faults: tuple[Fault, ...]) -> None:
+    def __init__(self, title: str, faults: tuple[Fault, ...], *, can_queue: bool = False) -> None:
         super().__init__()
-        self._title, self._faults = title, faults
+        self._title, self._faults, self._can_queue = title, faults, can_queue
 
     def compose(self) -> ComposeResult:
         """Title, faults, key."""
@@ -30,8 +34,17 @@ class FaultsDialog(ModalScreen[None]):
             yield Static(self._title, classes="title")
             with VerticalScroll(classes="body"):
                 yield Static(Content.assemble(*fault_parts(self._faults)).rstrip())
-            yield Static(Content.assemble((" esc ", "reverse"), " close"))
+            wait: tuple[Part, ...] = ((" w ", "reverse $accent"), " queue it until they are free   ")
+            yield Static(Content.assemble(*(wait if self._can_queue else ()), (" esc ", "reverse"), " close"))
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Waiting only where it helps."""
+        return action != "wait" or self._can_queue
 
     def action_close(self) -> None:
         """Close it."""
-        self.dismiss(None)
+        self.dismiss(False)
+
+    def action_wait(self) -> None:
+        """Queue it."""
+        self.dismiss(True)

@@ -21,6 +21,7 @@ from t5panel.errors import T5PanelError
 from t5panel.plan.machine import Machine
 from t5panel.plan.planning import Plan, batch_formula
 from t5panel.render import rehearsal_headline
+from t5panel.session import can_queue
 from t5panel.tui.draft import Checked, Draft, check, command_line, methods
 from t5panel.tui.faults import planning_faults
 from t5panel.tui.fields import ZERO_STAGE, form_fields, read, text_of, value_at
@@ -48,6 +49,7 @@ class SetupScreen(Screen[None]):
     AUTO_FOCUS = "MethodList"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("a", "all_settings", "all settings", tooltip="Show every setting of a run, or the main ones"),
+        Binding("w", "queue", "wait for cards", tooltip="Queue the run: it starts when its cards are free"),
         Binding("y", "copy", "copy", tooltip="Copy the t5panel line that starts this without the panel"),
     ]
 
@@ -63,6 +65,7 @@ class SetupScreen(Screen[None]):
         self._number = 0
         self._looking = False
         self._timer: Timer | None = None
+        self._can_queue = False
 
     def compose(self) -> ComposeResult:
         """Methods, settings and plan; the command below."""
@@ -112,16 +115,28 @@ class SetupScreen(Screen[None]):
         pane.plan = event.prospect.plan if event.prospect else None
         self.query_one(CommandPane).command = event.prospect.command if event.prospect else None
         self._show_banner(pane.plan)
+        self._offer_queue(pane.plan)
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Queueing only while nothing but its cards, which others use, keeps the run from starting."""
+        return action != "queue" or self._can_queue
 
     def action_start(self) -> None:
         """Ask for the start of what is on the screen."""
+        self._ask_for_start(queue=False)
+
+    def action_queue(self) -> None:
+        """Ask for the same, once the cards are free."""
+        self._ask_for_start(queue=True)
+
+    def _ask_for_start(self, *, queue: bool) -> None:
         if time.monotonic() - self._form_left < SETTLE_SECONDS:
             return
         if self._checked.preset is None:
             for key, fault in self._checked.faults.items():
                 self.notify(fault.message, title=key or "settings", severity="error", markup=False)
             return
-        self.post_message(StartRequested(self._draft.wish))
+        self.post_message(StartRequested(self._draft.wish, queue=queue))
 
     def action_edit(self) -> None:
         """Into the form."""
@@ -204,6 +219,12 @@ class SetupScreen(Screen[None]):
             self.post_message(LookedAhead(number, machine, self._services.prospect(wish, machine)))
         except (T5PanelError, OSError) as error:
             self.post_message(LookedAhead(number, machine, faults=planning_faults(error)))
+
+    def _offer_queue(self, plan: Plan | None) -> None:
+        offered = plan is not None and can_queue(finding.code for finding in plan.errors)
+        if offered != self._can_queue:
+            self._can_queue = offered
+            self.refresh_bindings()
 
     def _show_banner(self, plan: Plan | None) -> None:
         banner = self.query_one("#banner", Static)
