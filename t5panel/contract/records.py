@@ -316,6 +316,10 @@ class Prepared(Record, frozen=True):
     """Rows without prompt or response."""
     truncated_sources: int
     truncated_targets: int
+    source_tokens: tuple[int, ...] = ()
+    """Quantiles of the rows' source lengths, evenly spaced, the longest last: they stand for all rows."""
+    target_tokens: tuple[int, ...] = ()
+    """The same of the targets."""
 
 
 def run_json(info: RunInfo) -> bytes:

@@ -25,7 +25,7 @@ from t5panel.errors import Fault, PreflightError
 from t5panel.trainers.docstrings import docstring_pairs
 from t5panel.trainers.guard import read_spec
 from t5panel.trainers.source import Source, find_source, first_bad_line, open_rows
-from t5panel.trainers.store import FORMAT, StoreWriter
+from t5panel.trainers.store import FORMAT, StoreWriter, length_quantiles
 from t5panel.trainers.text import Tokenizer, encode, load_tokenizer
 
 BATCH_ROWS = 1000
@@ -61,7 +61,13 @@ def prepare(run: RunDir, spec: RunSpec) -> Prepared:
     validation = None
     if spec.data.validation is not None:
         validation, _ = _cached(run, spec, tokenizer, spec.data.validation, "data.validation")
-    return Prepared(train=str(train), validation=str(validation) if validation else None, **asdict(counts))
+    return Prepared(
+        train=str(train),
+        validation=str(validation) if validation else None,
+        source_tokens=length_quantiles(train, "source"),
+        target_tokens=length_quantiles(train, "target"),
+        **asdict(counts),
+    )
 
 
 def _cached(run: RunDir, spec: RunSpec, tokenizer: Tokenizer, path: str, key: str) -> tuple[Path, Counts]:

@@ -19,6 +19,9 @@ from t5panel.contract.records import Prepared
 
 FORMAT = 2
 _SMALL_VOCABULARY = 2**16
+QUANTILES = 64
+LOOKED_AT = 2**14
+"""Rows, evenly spaced in the file, whose lengths stand for all."""
 
 
 def prepared_of(run: RunDir) -> Prepared:
@@ -30,6 +33,15 @@ def store_meta(folder: Path) -> dict[str, Any]:
     """What a store holds: its format, rows and id type, tokens and their checksum per side."""
     meta: dict[str, Any] = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
     return meta
+
+
+def length_quantiles(folder: Path, side: str) -> tuple[int, ...]:
+    """Evenly spaced quantiles of a side's lengths in tokens, in rising order, the longest last."""
+    ends = np.memmap(folder / f"{side}.ends", dtype=np.int64, mode="r")
+    rows = np.unique(np.linspace(0, len(ends) - 1, LOOKED_AT).astype(np.int64))
+    lengths = np.sort(ends[rows] - np.where(rows == 0, 0, ends[rows - 1]))
+    last = np.arange(1, QUANTILES + 1) * len(lengths) / QUANTILES
+    return tuple(lengths[np.ceil(last).astype(np.int64) - 1].tolist())
 
 
 class StoreWriter:

@@ -88,6 +88,15 @@ def test_rows_without_prompt_or_response_are_dropped_and_long_ones_truncated_and
     assert not run.progress.exists()
 
 
+def test_the_lengths_that_stand_for_all_rows_go_from_the_shortest_to_the_longest(house: House) -> None:
+    rows = rows_of(house, write_jsonl(house.home / "pairs.jsonl", PAIRS))
+
+    assert (min(rows.source_tokens), rows.source_tokens[-1]) == (2, 8)
+    assert (min(rows.target_tokens), rows.target_tokens[-1]) == (2, 8)
+    assert rows.source_tokens.count(2) == 3 * rows.source_tokens.count(8)
+    assert len(rows.source_tokens) == len(rows.target_tokens) == 64
+
+
 def test_a_broken_line_far_into_a_file_is_named_before_any_rank_starts(house: House) -> None:
     file = write_jsonl(house.home / "pairs.jsonl", [("a", "b")] * 300)
     file.write_text(file.read_text() + '{"prompt": "a", "resp\n' + file.read_text())
