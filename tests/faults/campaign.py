@@ -35,6 +35,7 @@ from tests.faults.observed import (
     await_stage,
     await_start,
     await_steps,
+    daemons_of,
     load_words,
     newest_step,
     starts_of,
@@ -127,10 +128,8 @@ def subset(seed: int) -> list[Schedule]:
     for number, name in enumerate(rest):
         chosen[PRESETS[number % len(PRESETS)]].append(name)
     return [
-        Schedule(
-            f"subset {seed}", preset, "forks", tuple(hit_of(name, dice) for name in dice.sample(names, len(names)))
-        )
-        for preset, names in chosen.items()
+        Schedule(f"subset {seed}", preset, manner, tuple(hit_of(name, dice) for name in dice.sample(names, len(names))))
+        for (preset, names), manner in zip(chosen.items(), ("plain", "ignores-term", "forks"), strict=True)
     ]
 
 
@@ -170,6 +169,7 @@ def strike(run: RunDir, hit: Hit, report: Report) -> None:
     """One blow at its stage, what must be true after it, and a resume where it ended the run."""
     await_stage(run, hit.stage, hit.delay)
     blow, family = hit.blow, family_of(run)
+    spared = daemons_of(run) if blow.leaves_daemons else set()
     begin = time.monotonic()
     blow.act(run, hit.rank)
     report.blows[hit.name] += 1
@@ -178,18 +178,22 @@ def strike(run: RunDir, hit: Hit, report: Report) -> None:
         if read_state(run).alive:
             return
     eventually(lambda: not read_state(run).alive, seconds=END_SECONDS)
-    eventually(
-        lambda: not marked(run) and not any(is_alive(one.pid, one.start_time) for one in family), seconds=GONE_SECONDS
-    )
+    eventually(lambda: not alive_of(run, family) - spared, seconds=GONE_SECONDS)
     report.took(hit.name, time.monotonic() - begin)
     look_at_end(hit, read_state(run), report)
     look_at_files(run, report)
     start_again(run, report)
+    assert not spared & set(marked(run)), "a process outlived the resume"
 
 
 def family_of(run: RunDir) -> list[Process]:
     """Every process that descends from the run's supervisor."""
     return [found for pid in descendants(supervisor_pid(run)) if (found := read_process(pid)) is not None]
+
+
+def alive_of(run: RunDir, family: Iterable[Process]) -> set[int]:
+    """What lives of a run: by its mark, and by descent before the blow."""
+    return {*marked(run), *(one.pid for one in family if is_alive(one.pid, one.start_time))}
 
 
 def look_at_end(hit: Hit, state: RunState, report: Report) -> None:
