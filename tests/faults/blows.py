@@ -36,8 +36,9 @@ from tests.faults.observed import (
     newest_step,
     ranks_of,
     starts_of,
+    within,
 )
-from tests.house.household import eventually, supervisor_pid
+from tests.house.household import supervisor_pid
 
 PRESETS = ("manual", "trainer", "deepspeed")
 STALL_SECONDS = 60.0
@@ -120,7 +121,7 @@ def lose_the_loss(run: RunDir, _rank: int) -> None:
     """A loss that is not finite from now on; the user hears of it and stops."""
     for rank in range(RANKS):
         write_trouble(run, rank, "nan")
-    eventually(lambda: any(event.name == "not-finite" for event in events_of(run)), seconds=5)
+    within(lambda: any(event.name == "not-finite" for event in events_of(run)), seconds=5)
     for rank in range(RANKS):
         (run.cache / f"trouble-{rank}").unlink()
     request_stop(run, now=False)
@@ -150,12 +151,12 @@ def freeze_until_it_is_told(run: RunDir, rank: int) -> None:
         return any(event.name == "stall" and event.severity == severity for event in events_of(run)[before:])
 
     try:
-        eventually(lambda: told("error"), seconds=STALL_SECONDS + 10)
+        within(lambda: told("error"), seconds=STALL_SECONDS + 10)
         others = [run.stacks(other) for other in range(RANKS) if other != rank]
-        eventually(lambda: all("light.py" in path.read_text() for path in others), seconds=10)
+        within(lambda: all("light.py" in path.read_text() for path in others), seconds=10)
     finally:
         os.kill(frozen, signal.SIGCONT)
-    eventually(lambda: told("info"), seconds=10)
+    within(lambda: told("info"), seconds=10)
 
 
 # --- by its users
@@ -211,7 +212,7 @@ def close_terminal(words: str, shown: str) -> Callable[[RunDir, int], None]:
         subprocess.run((*base, "new-session", "-d", "-s", "ssh", "-x", "100", "-y", "30", command), check=True)
         try:
             wrong = await_start_by_front(run, before, expected)
-            eventually(lambda: shown in screen(*base), seconds=30)
+            within(lambda: shown in screen(*base), seconds=30)
         finally:
             subprocess.run((*base, "kill-session", "-t", "ssh"), check=True)
         assert wrong == "", wrong
@@ -254,14 +255,14 @@ def front(run: RunDir, *options: str) -> subprocess.Popen[bytes]:
 
 def await_start_by_front(run: RunDir, before: int, expected: int) -> str:
     """As await_start, of a run that a front has yet to start."""
-    eventually(lambda: read_state(run).alive, seconds=START_SECONDS)
+    within(lambda: read_state(run).alive, seconds=START_SECONDS)
     return await_start(run, before, expected)
 
 
 def end(run: RunDir) -> None:
     """Have the run ended before the blow itself."""
     request_stop(run, now=True)
-    eventually(lambda: not read_state(run).alive, seconds=30)
+    within(lambda: not read_state(run).alive, seconds=30)
 
 
 # --- to its disk
@@ -288,7 +289,7 @@ def fill_disk_for_a_stop(run: RunDir, _rank: int) -> None:
     """A stop whose checkpoint finds no space: the run says so and ends; space is made before it is resumed."""
     with too_little_space(run):
         request_stop(run, now=False)
-        eventually(lambda: not read_state(run).alive, seconds=30)
+        within(lambda: not read_state(run).alive, seconds=30)
 
 
 @contextmanager

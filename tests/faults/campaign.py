@@ -39,11 +39,12 @@ from tests.faults.observed import (
     load_words,
     newest_step,
     starts_of,
+    within,
 )
 from tests.faults.passes import FullPass
 from tests.faults.promises import Report, look_at_files, summary_lines
 from tests.faults.small_disk import small_disk
-from tests.house.household import House, eventually, supervisor_pid
+from tests.house.household import House, supervisor_pid
 
 END_SECONDS, GONE_SECONDS, GOES_ON_SECONDS = 60.0, 10.0, 30.0
 LONGEST_START_UP_SECONDS = 6.0
@@ -177,8 +178,8 @@ def strike(run: RunDir, hit: Hit, report: Report) -> None:
         await_steps(run, 10, seconds=START_SECONDS if hit.stage == "start-up" else GOES_ON_SECONDS)
         if read_state(run).alive:
             return
-    eventually(lambda: not read_state(run).alive, seconds=END_SECONDS)
-    eventually(lambda: not alive_of(run, family) - spared, seconds=GONE_SECONDS)
+    within(lambda: not read_state(run).alive, seconds=END_SECONDS)
+    within(lambda: not alive_of(run, family) - spared, seconds=GONE_SECONDS)
     report.took(hit.name, time.monotonic() - begin)
     look_at_end(hit, read_state(run), report)
     look_at_files(run, report)
@@ -220,11 +221,11 @@ def start_again(run: RunDir, report: Report) -> None:
 def finish(run: RunDir, report: Report) -> None:
     """Let the run come to its end."""
     (run.cache / "enough").touch()
-    eventually(lambda: not read_state(run).alive, seconds=START_SECONDS)
+    within(lambda: not read_state(run).alive, seconds=START_SECONDS)
     state = read_state(run)
     if state.phase != "finished":
         report.faults.append(f"did not finish: {state.phase}: {state.message}")
-    eventually(lambda: not marked(run), seconds=GONE_SECONDS)
+    within(lambda: not marked(run), seconds=GONE_SECONDS)
     look_at_files(run, report)
 
 

@@ -112,16 +112,21 @@ def await_records(
         left -= sum(map(wanted, _decoded(tail.lines())))
         return left <= 0 or not read_state(run).alive
 
-    eventually(is_there, seconds=seconds)
+    within(is_there, seconds=seconds)
 
 
 def await_start(run: RunDir, before: int, expected: int) -> str:
     """Wait until the ranks have started once more than `before`; what is wrong with it, empty when nothing."""
-    eventually(lambda: len(starts_of(run)) > before or not read_state(run).alive, seconds=START_SECONDS)
+    within(lambda: len(starts_of(run)) > before or not read_state(run).alive, seconds=START_SECONDS)
     begun = [start.step for start in starts_of(run)[before:]]
     if begun == [expected]:
         return ""
     return f"resumed at {begun}, not at the newest complete checkpoint {expected}: {read_state(run).message}"
+
+
+def within(condition: Callable[[], bool], *, seconds: float) -> float:
+    """As eventually, on a machine that may be busy with other things; the seconds it took."""
+    return eventually(condition, seconds=seconds * overload())
 
 
 def overload() -> float:

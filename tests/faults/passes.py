@@ -18,9 +18,8 @@ from t5panel.contract.records import Step
 from t5panel.monitor.proc import marked
 from t5panel.monitor.runs import read_state
 from t5panel.session import request_stop, resume
-from tests.faults.observed import await_start, load_words, metrics_of, ranks_of, starts_of
+from tests.faults.observed import await_start, load_words, metrics_of, ranks_of, starts_of, within
 from tests.faults.promises import Report
-from tests.house.household import eventually
 from tests.trainers.runs import reversed_words, start_run, steps, write_pairs
 
 STEPS, SAVE_EVERY = 24, 4
@@ -101,7 +100,7 @@ def go_on(run: RunDir, report: Report) -> None:
 
 def await_step(run: RunDir, step: int) -> None:
     """Wait until a step is logged."""
-    eventually(
+    within(
         lambda: any(isinstance(one, Step) and one.step >= step for one in metrics_of(run)) or not read_state(run).alive,
         seconds=LONGEST_SECONDS,
     )
@@ -110,9 +109,9 @@ def await_step(run: RunDir, step: int) -> None:
 
 def await_end(run: RunDir, phase: str) -> None:
     """Wait until the run ends, and nothing of it is left."""
-    eventually(lambda: not read_state(run).alive, seconds=LONGEST_SECONDS)
+    within(lambda: not read_state(run).alive, seconds=LONGEST_SECONDS)
     assert read_state(run).phase == phase, read_state(run).message
-    eventually(lambda: not marked(run), seconds=10)
+    within(lambda: not marked(run), seconds=10)
 
 
 def compare(whole: RunDir, disturbed: RunDir, tolerance: float) -> None:
