@@ -127,7 +127,9 @@ def main(
 
 @main.command()
 @run_options
-@click.option("--machine", help="Plan for another machine, for example 3x20GiB,12GiB.")
+@click.option("--machine", help="Plan for another machine, for example '3xRTX 3080 20GiB,12GiB'.")
+@click.option("--samples", type=click.IntRange(min=1), help="Rows to estimate time and energy for.")
+@click.option("--price", type=click.FloatRange(min=0), help="Money per kWh.")
 @ends_with_exit_code
 def plan(*, machine: str | None, as_json: bool, **options: Any) -> None:  # noqa: ANN401
     """Show what a preset would run, and whether it fits."""
@@ -342,7 +344,13 @@ def _wish(options: dict[str, Any]) -> Wish:
 
     named = {"device": options["device"], "model.name_or_path": options["model"], "data.train": options["data"]}
     overrides = _overrides(options["assignments"], options["gpus"], named)
-    return Wish(options["preset"] or "deepspeed", overrides, options["run_dir"])
+    return Wish(
+        options["preset"] or "deepspeed",
+        overrides,
+        options["run_dir"],
+        samples=options.get("samples"),
+        price=options.get("price"),
+    )
 
 
 def _overrides(

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from operator import attrgetter
 from pathlib import Path
 from types import MappingProxyType
@@ -33,6 +33,7 @@ from t5panel.monitor.proc import marked
 from t5panel.monitor.runs import read_info, read_state
 from t5panel.plan.machine import Machine
 from t5panel.plan.planning import Finding, Plan, make_plan, resolve_device, used_cards, wants_rehearsal
+from t5panel.preflight.calibration import experience, remember
 from t5panel.preflight.cards import card_findings
 from t5panel.preflight.inspection import inspect
 from t5panel.preflight.machine import read_machine
@@ -73,7 +74,8 @@ def prospect(wish: Wish, *, machine: Machine | None = None) -> Prospect:
     around = _surroundings(preset.spec, here, run, inspection.shape) if here.ours else ()
     rehearsal = wants_rehearsal(preset.spec, here)
     findings = (*inspection.findings, *around)
-    plan = make_plan(preset, here, shape=inspection.shape, rehearsal=rehearsal, findings=findings)
+    known = replace(experience(preset.spec), samples=wish.samples, price=wish.price)
+    plan = make_plan(preset, here, shape=inspection.shape, rehearsal=rehearsal, findings=findings, known=known)
     command = command_for(plan.spec, run, port=free_port(), cores=here.cores)
     return Prospect(preset, plan, run, prepare_command_for(plan.spec, run), command, inspection.versions)
 
@@ -102,6 +104,7 @@ def start(
     _refuse(_collective(prospect.plan, tell), force=force, queue=queue)
     _write_run(prospect)
     _link_run(prospect.run)
+    remember()
     spawn_supervisor(prospect.run, queue=queue)
     return prospect.run
 
@@ -342,10 +345,22 @@ def _run_info(prospect: Prospect) -> RunInfo:
         cards=card_indices(plan.spec) if plan.spec.device == "cuda" else (),
         interpreter=plan.spec.interpreter or sys.executable,
         versions={"t5panel": __version__, **prospect.versions},
-        plan={"verdict": plan.verdict, "effective_batch": plan.spec.effective_batch, "world_size": plan.spec.num_gpus},
+        plan=_plan_record(plan),
         rehearsal=plan.rehearsal,
         forced=any(finding.code in MEMORY_CODES for finding in plan.errors),
     )
+
+
+def _plan_record(plan: Plan) -> dict[str, Any]:
+    """What of a plan is compared with the run when it has ended."""
+    return {
+        "verdict": plan.verdict,
+        "effective_batch": plan.spec.effective_batch,
+        "world_size": plan.spec.num_gpus,
+        "shape": asdict(plan.shape) if plan.shape is not None else None,
+        "cards": [card.name for card in used_cards(plan.spec, plan.machine)],
+        "samples_per_second": plan.estimate.samples_per_second,
+    }
 
 
 def list_runs() -> list[tuple[RunDir, RunInfo]]:

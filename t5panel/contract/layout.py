@@ -168,6 +168,11 @@ def collective_checks() -> Path:
     return runs_home().parent / "collective.json"
 
 
+def machine_file() -> Path:
+    """`$XDG_STATE_HOME/t5panel/machine.json`: what runs on this machine have shown."""
+    return runs_home().parent / "machine.json"
+
+
 def token_cache_home() -> Path:
     """`$XDG_CACHE_HOME/t5panel/tokens`: tokenised data shared by all runs."""
     from platformdirs import user_cache_path

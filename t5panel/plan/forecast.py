@@ -76,5 +76,9 @@ def _rows_basis(spec: RunSpec, rows: Rows | None) -> str:
     if rows is None:
         longest = f"{spec.data.max_source_length} → {spec.data.max_target_length}"
         return f"every row taken as {longest} tokens, shorter ones are faster"
-    mean = rows.lengths.paid(1)
-    return f"rows of {mean.source:.0f} → {mean.target:.0f} tokens on average, as in {rows.run_id}"
+    source, target = _mean(rows.lengths.source), _mean(rows.lengths.target)
+    return f"rows of {source:.0f} → {target:.0f} tokens on average, as in {rows.run_id}"
+
+
+def _mean(lengths: tuple[int, ...]) -> float:
+    return sum(lengths) / len(lengths)

@@ -120,6 +120,8 @@ class Measured:
     """What an earlier run on this machine reached."""
 
     run_id: str
+    time: float
+    """When it was created, in unix seconds."""
     card: str
     workload: Workload
     samples_per_second: float
