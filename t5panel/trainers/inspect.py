@@ -16,7 +16,7 @@ from t5panel.contract.spec import RunSpec
 from t5panel.contract.versions import installed_versions
 from t5panel.errors import Fault, T5PanelError
 from t5panel.trainers.source import find_source
-from t5panel.trainers.text import END, first_line, load_tokenizer, where_from
+from t5panel.trainers.text import END, first_line, import_transformers_without_torch, load_tokenizer, where_from
 
 PADDING = 0
 WEIGHT_FILES = (
@@ -51,6 +51,7 @@ def _model_config(spec: RunSpec, faults: list[Fault]) -> dict[str, Any] | None:
     name = spec.model.name_or_path
     if is_builtin(name):
         return {"vocab_size": builtin_shape(name).vocab_size}
+    import_transformers_without_torch()
     from transformers import PretrainedConfig
 
     try:
@@ -85,6 +86,7 @@ def _tokenizer_faults(spec: RunSpec, config: dict[str, Any] | None) -> list[Faul
     own_tokenizer = spec.model.tokenizer is None
     if own_tokenizer and (config is None or is_builtin(spec.model.name_or_path)):
         return []  # every built-in shape has room for the byte tokenizer; transformers need not be loaded to say so
+    import_transformers_without_torch()
     try:
         tokenizer = load_tokenizer(spec.model)
     except T5PanelError as error:

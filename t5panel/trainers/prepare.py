@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from t5panel.contract.layout import RunDir, token_cache_home, write_atomic
+from t5panel.contract.layout import PRIVATE, RunDir, token_cache_home, write_atomic
 from t5panel.contract.records import Prepared, Progress
 from t5panel.contract.shapes import is_builtin
 from t5panel.contract.spec import RunSpec
@@ -26,7 +26,7 @@ from t5panel.trainers.docstrings import docstring_pairs
 from t5panel.trainers.guard import read_spec
 from t5panel.trainers.source import Source, find_source, first_bad_line, open_rows
 from t5panel.trainers.store import FORMAT, StoreWriter, length_quantiles
-from t5panel.trainers.text import Tokenizer, encode, load_tokenizer
+from t5panel.trainers.text import Tokenizer, encode, import_transformers_without_torch, load_tokenizer
 
 BATCH_ROWS = 1000
 PROGRESS_SECONDS = 0.5
@@ -75,7 +75,7 @@ def _cached(run: RunDir, spec: RunSpec, tokenizer: Tokenizer, path: str, key: st
     if isinstance(source, list):
         raise PreflightError(source)
     folder = token_cache_home() / _fingerprint(spec, tokenizer, path, source)
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder.parent.mkdir(parents=True, exist_ok=True, mode=PRIVATE)
     with _only_one(folder.with_name(folder.name + ".lock")):
         report = folder / "counts.json"
         if not report.exists():
@@ -193,4 +193,5 @@ def write_faults(run: RunDir, faults: tuple[Fault, ...]) -> None:
 
 
 if __name__ == "__main__":
+    import_transformers_without_torch()
     sys.exit(main())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,20 @@ BYTE_OFFSET = 3
 
 Tokenizer = Any
 """A transformers tokenizer; the library is untyped."""
+
+
+def import_transformers_without_torch() -> None:
+    """Import transformers as if there were no torch, which a folder's tokenizer would load: 2 CPU seconds for nothing.
+
+    It holds for the life of the process, since transformers looks once: no function of a rank may call it.
+    """
+    if "transformers" in sys.modules:
+        return
+    os.environ["TRANSFORMERS_NO_ADVISORY_WARNINGS"] = "1"
+    sys.modules["torch"] = None  # type: ignore[assignment]
+    import transformers  # noqa: F401
+
+    del sys.modules["torch"]  # datasets looks for the name alone
 
 
 def load_tokenizer(model: ModelSpec) -> Tokenizer:

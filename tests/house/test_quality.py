@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from t5panel.presets import load_preset, shipped_presets_home
 
 ROOT = Path(__file__).parent.parent.parent
 SCRIPTS = Path(sys.executable).parent
@@ -65,6 +68,21 @@ def test_a_plan_loads_neither_torch_nor_textual() -> None:
     assert imported & {"torch", "textual", "transformers", "numpy"} == set()
 
 
+def test_a_look_at_a_folder_with_a_tokenizer_loads_no_torch(tmp_path: Path) -> None:
+    from transformers import ByT5Tokenizer
+
+    ByT5Tokenizer().save_pretrained(tmp_path)
+    spec = load_preset("manual", {"device": "cpu", "model.tokenizer": str(tmp_path)}).spec
+    command = [sys.executable, "-X", "importtime", "-m", "t5panel.trainers.inspect"]
+
+    done = subprocess.run(command, input=spec.model_dump_json(), capture_output=True, text=True, check=True)
+
+    imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines()}
+    assert json.loads(done.stdout)["faults"] == []
+    assert "transformers" in imported
+    assert "torch" not in imported
+
+
 def test_no_file_names_a_machine_or_a_registry() -> None:
     listed = subprocess.run(
         ["/usr/bin/env", "git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False
@@ -82,8 +100,6 @@ def test_no_file_names_a_machine_or_a_registry() -> None:
 
 
 def test_every_shipped_preset_is_a_preset() -> None:
-    from t5panel.presets import load_preset, shipped_presets_home
-
     names = sorted(path.stem for path in shipped_presets_home().glob("*.yaml"))
 
     assert names == sorted(("deepspeed", "llamafactory", "manual", "trainer"))
