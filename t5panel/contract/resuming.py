@@ -45,12 +45,6 @@ def reasons_against(saved: Identity, now: Identity) -> Iterator[str]:
         yield f"the tokenised rows are others: {parts}"
 
 
-def same_rows(rows: int, *, ranks: int, largest: int) -> tuple[int, int] | None:
-    """The largest batch up to `largest` whose accumulation gives `rows` per optimizer step; None without one."""
-    sizes = (size for size in range(largest, 0, -1) if rows % (ranks * size) == 0)
-    return next(((size, rows // (ranks * size)) for size in sizes), None)
-
-
 def _product(batch: Identity) -> str:
     factors = (batch.per_device_train_batch_size, batch.gradient_accumulation_steps, batch.world_size)
     return f"{' × '.join(map(str, factors))} = {batch.effective_batch}"

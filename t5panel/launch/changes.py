@@ -15,10 +15,11 @@ from t5panel.contract.checkpoints import newest_checkpoint
 from t5panel.contract.layout import RunDir
 from t5panel.contract.marker import Marker, marker_of
 from t5panel.contract.records import Change, RunInfo
-from t5panel.contract.resuming import identity_of_spec, reasons_against, same_rows
+from t5panel.contract.resuming import identity_of_spec, reasons_against
 from t5panel.contract.spec import RunSpec
 from t5panel.errors import Fault, UsageError
 from t5panel.launch.commands import card_indices, command_for, prepare_command_for
+from t5panel.monitor.gpu_memory import same_rows
 from t5panel.presets import check_document, with_value
 
 WHERE = "--set"

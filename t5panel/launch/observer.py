@@ -10,8 +10,8 @@ import msgspec
 from t5panel.contract.layout import RunDir
 from t5panel.contract.records import Checkpoint, Metric, Phase, RankId, RankSample, RunInfo, Sample, Start, Status, Step
 from t5panel.launch.exits import Exits
-from t5panel.monitor.evidence import read_free_disk
-from t5panel.monitor.hardware import Nvml, host_memory, memory_pressure, process_memory, proportional_memory
+from t5panel.monitor.evidence import read_free_disk, read_pressure
+from t5panel.monitor.hardware import Nvml, host_memory, process_memory, proportional_memory
 from t5panel.monitor.proc import describe, is_alive, marked
 from t5panel.monitor.sockets import Listener, listeners_of
 from t5panel.monitor.tail import Tail
@@ -76,7 +76,7 @@ class Observer:
         ranks = [found for rank in self.ranks if (found := self._rank_sample(rank)) is not None]
         sample = Sample(time.time(), self._nvml.cards(self._cards), tuple(ranks), used, limit)
         self.last_sample = sample
-        around = Surroundings(memory_pressure(), read_free_disk(self._run.checkpoints))
+        around = Surroundings(read_pressure()[1], read_free_disk(self._run.checkpoints))
         return sample, self._dogs.sample(sample, around, now)
 
     def vram(self) -> dict[int, int]:

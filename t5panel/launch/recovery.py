@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
 
-from t5panel.monitor.gpu_memory import Batch, smaller
+from t5panel.monitor.gpu_memory import Batch, changed_keys, smaller
 
 MOST_RECOVERIES = 3
 
@@ -24,8 +23,7 @@ def changes_after_shortage(spec: Mapping[str, Any], *, evaluating: bool) -> Chan
         return {"train.per_device_eval_batch_size": batch // 2} if batch > 1 else {}
     now = batch_of(spec)
     less = smaller(now)
-    changed = asdict(less).items() - asdict(now).items() if less else ()
-    return {f"train.{name}": value for name, value in sorted(changed)}
+    return dict(sorted(changed_keys(now, less).items())) if less else {}
 
 
 def with_changes(spec: Mapping[str, Any], changes: Changes) -> dict[str, Any]:

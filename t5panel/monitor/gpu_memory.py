@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 _UNITS = {"bytes": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
 _SIZE = r"([\d.]+) (bytes|KiB|MiB|GiB|TiB)"
@@ -83,21 +83,28 @@ def smaller(batch: Batch) -> Batch | None:
     The batch goes down to the half of it, or to the next number below that divides the rows; at 1 the activations are
     recomputed instead of kept.
     """
-    size, rows = (
-        batch.per_device_train_batch_size,
-        batch.per_device_train_batch_size * batch.gradient_accumulation_steps,
-    )
-    for less in range(size // 2, 0, -1):
-        if rows % less == 0:
-            return replace(batch, per_device_train_batch_size=less, gradient_accumulation_steps=rows // less)
+    size = batch.per_device_train_batch_size
+    found = same_rows(size * batch.gradient_accumulation_steps, ranks=1, largest=size // 2)
+    if found is not None:
+        return replace(batch, per_device_train_batch_size=found[0], gradient_accumulation_steps=found[1])
     return None if batch.gradient_checkpointing else replace(batch, gradient_checkpointing=True)
+
+
+def same_rows(rows: int, *, ranks: int, largest: int) -> tuple[int, int] | None:
+    """The largest batch up to `largest` whose accumulation gives `rows` per optimizer step; None without one."""
+    sizes = (size for size in range(largest, 0, -1) if rows % (ranks * size) == 0)
+    return next(((size, rows // (ranks * size)) for size in sizes), None)
+
+
+def changed_keys(now: Batch, then: Batch) -> dict[str, int | bool]:
+    """Dotted keys of a spec with the values in which `then` differs."""
+    after = asdict(then)
+    return {f"train.{name}": after[name] for name, value in asdict(now).items() if value != after[name]}
 
 
 def as_flags(now: Batch, then: Batch) -> str:
     """The difference of two settings as `--set …` words."""
-    names = ("per_device_train_batch_size", "gradient_accumulation_steps", "gradient_checkpointing")
-    changed = [name for name in names if getattr(now, name) != getattr(then, name)]
-    return " ".join(f"--set train.{name}={str(getattr(then, name)).lower()}" for name in changed)
+    return " ".join(f"--set {key}={str(value).lower()}" for key, value in changed_keys(now, then).items())
 
 
 def gib(size: float) -> str:

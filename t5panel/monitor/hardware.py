@@ -230,15 +230,6 @@ def meminfo(*, proc: Path = _PROC) -> dict[str, int]:
     return _colon_fields((proc / "meminfo").read_text(encoding="ascii"))
 
 
-def memory_pressure(*, proc: Path = _PROC) -> float | None:
-    """Percent of the last ten seconds in which all processes waited for memory; None where the kernel does not say."""
-    try:
-        text = (proc / "pressure/memory").read_text(encoding="ascii")
-    except OSError:
-        return None
-    return next((float(line.split()[1].partition("=")[2]) for line in text.splitlines() if line[:5] == "full "), None)
-
-
 def cores() -> int:
     """CPU cores this process may use."""
     return len(os.sched_getaffinity(0))

@@ -30,7 +30,7 @@ PLATEAU_RATE = 0.2
 """Of the peak learning rate: below it a loss that stands still has converged."""
 RAM_WARNING, RAM_ERROR, RAM_OVER = 0.92, 0.97, 0.88
 PRESSURE_WARNING, PRESSURE_OVER = 10.0, 2.0
-"""Percent of the last ten seconds in which every process waited for memory (PSI, full avg10)."""
+"""Percent of the last ten seconds in which every process waited for memory (PSI, full avg10), of host or cgroup."""
 VRAM_WARNING, VRAM_OVER = 0.97, 0.95
 THROTTLED_SECONDS = 30.0
 LOST_SECONDS = 5.0

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import msgspec
 
-from t5panel.monitor.hardware import host_memory, meminfo, memory_pressure
+from t5panel.monitor.evidence import read_pressure
+from t5panel.monitor.hardware import host_memory, meminfo
 from t5panel.plan.machine import GIB
 from t5panel.plan.planning import Finding
 
@@ -32,12 +33,13 @@ class HostFacts(msgspec.Struct, frozen=True):
     """Percent of the last ten seconds in which all processes waited for memory."""
 
 
-def read_host(*, proc: Path = Path("/proc"), cgroup: Path = Path("/sys/fs/cgroup")) -> HostFacts:
+def read_host(*, root: Path = Path("/")) -> HostFacts:
     """The host's memory as this process sees it."""
+    proc, cgroup = root / "proc", root / "sys/fs/cgroup"
     sizes = meminfo(proc=proc)
     used, limit = host_memory(proc=proc, cgroup=cgroup)
     swap_total, swap_free = sizes.get("SwapTotal", 0), sizes.get("SwapFree", 0)
-    pressure = memory_pressure(proc=proc)
+    _, pressure = read_pressure(root=root)
     return HostFacts(sizes["MemTotal"], limit, used, swap_total, swap_free, _overcommit(proc), pressure)
 
 

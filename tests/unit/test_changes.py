@@ -14,10 +14,11 @@ from t5panel.contract.checkpoints import PREFIX
 from t5panel.contract.layout import RunDir
 from t5panel.contract.marker import write_marker
 from t5panel.contract.records import Change, RunInfo
-from t5panel.contract.resuming import identity_of_spec, same_rows
+from t5panel.contract.resuming import identity_of_spec
 from t5panel.errors import UsageError
 from t5panel.launch.changes import changed_run
 from t5panel.launch.commands import command_for, prepare_command_for
+from t5panel.monitor.gpu_memory import same_rows
 from t5panel.presets import load_preset
 from t5panel.render import change_texts
 

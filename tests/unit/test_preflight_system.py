@@ -201,7 +201,7 @@ def test_swap_overcommit_and_pressure_are_read(tmp_path: Path) -> None:
     proc = {"proc/meminfo": meminfo, "proc/pressure/memory": pressure, "proc/sys/vm/overcommit_memory": "2\n"}
     write(tmp_path, proc)
 
-    facts = read_host(proc=tmp_path / "proc", cgroup=tmp_path / "cgroup")
+    facts = read_host(root=tmp_path)
 
     assert facts == HostFacts(1000 * 1024, 1000 * 1024, 100 * 1024, 50 * 1024, 40 * 1024, 2, 1.25)
 
@@ -209,7 +209,7 @@ def test_swap_overcommit_and_pressure_are_read(tmp_path: Path) -> None:
 def test_an_old_kernel_says_nothing_of_pressure(tmp_path: Path) -> None:
     write(tmp_path, {"proc/meminfo": "MemTotal: 1000 kB\nMemAvailable: 900 kB\n"})
 
-    facts = read_host(proc=tmp_path / "proc", cgroup=tmp_path / "cgroup")
+    facts = read_host(root=tmp_path)
 
     assert (facts.pressure, facts.overcommit, facts.swap_total) == (None, 0, 0)
     assert host_text(facts).endswith("GiB in use, no swap")
