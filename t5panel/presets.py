@@ -32,7 +32,7 @@ REHEARSAL: Mapping[str, Any] = {
     "data.max_target_length": 48,
     "data.max_eval_samples": 48,
     "data.max_predict_samples": 6,
-    "train.max_steps": 24,
+    "train.max_steps": 16,
     "train.learning_rate": 1e-2,
     "train.bf16": False,
     "train.gradient_checkpointing": False,
