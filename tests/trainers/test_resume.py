@@ -15,11 +15,11 @@ from t5panel.monitor.runs import read_result
 from t5panel.session import resume
 from tests.trainers.runs import assert_finished, branch, finish, losses, metrics, start_run, steps, stop_after
 
-STEPS, FORK = 24, 4
+STEPS, FORK = 16, 4
 SETTINGS: dict[str, Any] = {
     "train.max_steps": STEPS,
     "train.dropout_rate": 0.1,  # the random state must come back too
-    "train.eval_steps": 9,
+    "train.eval_steps": 7,
     "train.save_steps": FORK,
     "train.save_total_limit": 9,
     "train.max_grad_norm": 0.5,
@@ -30,7 +30,7 @@ SETTINGS: dict[str, Any] = {
 }
 TOLERANCE = {"manual": 0.0, "trainer": 0.0, "deepspeed": 1e-6}
 """How much the losses may differ, by preset."""
-STOP_AT = 14
+STOP_AT = 10
 
 
 @pytest.fixture(scope="module", params=TOLERANCE)
