@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
@@ -206,7 +207,8 @@ def close_terminal(words: str, shown: str) -> Callable[[RunDir, int], None]:
     def act(run: RunDir, _rank: int) -> None:
         end(run)
         before, expected = len(starts_of(run)), newest_step(run)
-        base = ("tmux", "-S", str(run.cache / "tmux"), "-f", "/dev/null")
+        sockets = tempfile.mkdtemp()  # a socket's path is short
+        base = ("tmux", "-S", f"{sockets}/tmux", "-f", "/dev/null")
         panel = f"{shlex.quote(sys.executable)} -m t5panel"
         command = words.format(panel=panel, run=shlex.quote(str(run.path)))
         subprocess.run((*base, "new-session", "-d", "-s", "ssh", "-x", "100", "-y", "30", command), check=True)
@@ -215,6 +217,7 @@ def close_terminal(words: str, shown: str) -> Callable[[RunDir, int], None]:
             within(lambda: shown in screen(*base), seconds=30)
         finally:
             subprocess.run((*base, "kill-session", "-t", "ssh"), check=True)
+            shutil.rmtree(sockets, ignore_errors=True)
         assert wrong == "", wrong
 
     return act

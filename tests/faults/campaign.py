@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+from t5panel import __version__
 from t5panel.contract.layout import RunDir
 from t5panel.monitor.proc import Process, descendants, is_alive, marked, read_process
 from t5panel.monitor.runs import RunState, read_state
@@ -51,7 +52,7 @@ LONGEST_START_UP_SECONDS = 6.0
 """After it a run has made its first steps, or is late."""
 MANNERS = ("plain", "plain", "ignores-term", "forks")
 PARTS = ("schedules", "blows", "passes")
-LIBRARIES = ("t5panel", "torch", "accelerate", "deepspeed", "transformers")
+LIBRARIES = ("torch", "accelerate", "deepspeed", "transformers")
 
 
 @dataclass(frozen=True)
@@ -256,6 +257,7 @@ def circumstances() -> dict[str, object]:
     """When and on what: without it figures say nothing."""
     return {
         "date": time.strftime("%Y-%m-%d"),
+        "t5panel": __version__,
         "python": platform.python_version(),
         **{name: version(name) for name in LIBRARIES},
         "kernel": platform.release(),

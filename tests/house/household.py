@@ -24,6 +24,8 @@ from t5panel.session import spawn_supervisor
 
 NO_SETTINGS: Mapping[str, object] = MappingProxyType({})
 ROOT = Path(__file__).parent.parent.parent
+PYTHON_PATH = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+"""Where the ranks import from: this checkout, and what the tests themselves were given."""
 RTX = "NVIDIA_GeForce_RTX_3080 20480 {used} 112500 54 97"
 """A card as the made-up driver reads it: tests/data/nvml_shim.c says what the words are."""
 BOX = "\n".join([RTX.format(used=300)] * 3) + "\n"
@@ -77,7 +79,7 @@ class House:
             folder.mkdir(parents=True)
         always = {"num_gpus": max(1, len(behaviours)), "device": "cpu", "model.name_or_path": "builtin:tiny"}
         spec = load_preset("manual", always, settings).spec
-        env = {"T5PANEL_RUN_ID": run.run_id, "T5PANEL_RUN_DIR": str(run.path), "PYTHONPATH": str(ROOT)}
+        env = {"T5PANEL_RUN_ID": run.run_id, "T5PANEL_RUN_DIR": str(run.path), "PYTHONPATH": PYTHON_PATH}
         launcher = (sys.executable, "-m", "tests.house.fake_launcher", str(run.path), ending, *behaviours)
         info = RunInfo(
             run_id=run.run_id,
@@ -104,7 +106,7 @@ class House:
         argv = tuple(module if word == TRAINER_MODULES[spec.method] else word for word in command.argv)
         for path, content in command.files.items():
             path.write_text(content)
-        env = {**command.env, "PYTHONPATH": str(ROOT)}
+        env = {**command.env, "PYTHONPATH": PYTHON_PATH}
         started = CommandInfo(argv, env)
         changed = msgspec.structs.replace(
             info, command=started, spec={**info.spec, "method": spec.method, "launcher": spec.launcher}
