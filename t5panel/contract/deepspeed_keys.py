@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import PurePath
 from typing import Any
 
 TOP_LEVEL = frozenset(
@@ -64,6 +65,20 @@ def misplaced_autos(config: Mapping[str, Any], filled_in: tuple[str, ...]) -> It
     for key in _autos(config):
         if key not in allowed:
             yield f"deepspeed.{key} cannot be 'auto': nothing fills it in"
+
+
+def escaping_paths(config: Mapping[str, Any], prefix: str = "deepspeed.") -> Iterator[str]:
+    """A sentence for every text that would lead out of the run directory, in which the ranks work."""
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            yield from escaping_paths(value, f"{prefix}{key}.")
+        elif isinstance(value, str) and _leads_out(value):
+            yield f"{prefix}{key} leads out of the run directory: name a folder in it; --run-dir puts the run elsewhere"
+
+
+def _leads_out(text: str) -> bool:
+    path = PurePath(text)
+    return path.is_absolute() or ".." in path.parts or text.startswith("~")
 
 
 def _autos(config: Mapping[str, Any], prefix: str = "") -> Iterator[str]:

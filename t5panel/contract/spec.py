@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from t5panel.contract.deepspeed_keys import misplaced_autos, unknown_keys
+from t5panel.contract.deepspeed_keys import escaping_paths, misplaced_autos, unknown_keys
 from t5panel.contract.shapes import PREFIX, SHAPES, is_builtin
 from t5panel.contract.window import parse_window
 
@@ -236,6 +236,7 @@ def _disagreements(spec: RunSpec) -> list[str]:
         ]
         found += sorted(unknown_keys(spec.deepspeed))
         found += misplaced_autos(spec.deepspeed, FILLED_FROM_TRAIN)
+        found += escaping_paths(spec.deepspeed)
         found += _zero_faults(spec)
     return found
 

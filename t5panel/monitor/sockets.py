@@ -66,8 +66,8 @@ def _address(digits: str, family: socket.AddressFamily) -> str:
 
 def _inodes(pid: int) -> Iterator[int]:
     """Of the sockets that a process holds; none of a process that ended or belongs to somebody else."""
-    with contextlib.suppress(OSError):
-        for entry in os.scandir(f"/proc/{pid}/fd"):
+    with contextlib.suppress(OSError), os.scandir(f"/proc/{pid}/fd") as entries:
+        for entry in entries:
             with contextlib.suppress(OSError):
                 target = os.readlink(entry.path)  # noqa: PTH115 - hot path
                 if target.startswith("socket:["):
