@@ -1,11 +1,18 @@
-"""The order of all tests."""
+"""How all tests are run: the longest first, each worker on its own core."""
 
 from __future__ import annotations
+
+import os
 
 import pytest
 
 LONGEST = ("test_campaign", "test_same_curve", "test_resume", "test_learning", "test_readme", "test_quality")
 """Files that take minutes, begun first: a file is the unit of two workers, and one begun last would run alone."""
+
+
+def pytest_configure() -> None:
+    """Let torch compute with one thread: those of several tests and ranks only wait for each other."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
