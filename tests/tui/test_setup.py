@@ -378,7 +378,7 @@ async def test_a_run_whose_cards_are_in_use_can_wait_for_them(home: Path) -> Non
         await pilot.press("w")
         await until(pilot, lambda: isinstance(pilot.app.screen, RunScreen))
 
-        assert "w wait for cards" in footer
+        assert "w queue" in footer
         assert starts.queued == [True]
 
 
@@ -407,7 +407,7 @@ async def test_where_no_card_is_in_use_there_is_no_queue_to_wait_in() -> None:
         await pilot.press("w")
         await pilot.pause()
 
-        assert "wait for cards" not in shown(pilot, Footer)
+        assert "w queue" not in shown(pilot, Footer)
         assert starts.asked == []
 
 

@@ -21,7 +21,7 @@ class FaultsDialog(ModalScreen[bool]):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,enter,q", "close", "close"),
-        Binding("w", "wait", "wait for the cards"),
+        Binding("w", "wait", "queue"),
     ]
 
     def __init__(self, title: str, faults: tuple[Fault, ...], *, can_queue: bool = False) -> None:

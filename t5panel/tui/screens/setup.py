@@ -49,7 +49,7 @@ class SetupScreen(Screen[None]):
     AUTO_FOCUS = "MethodList"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("a", "all_settings", "all settings", tooltip="Show every setting of a run, or the main ones"),
-        Binding("w", "queue", "wait for cards", tooltip="Queue the run: it starts when its cards are free"),
+        Binding("w", "queue", "queue", tooltip="Queue the run: it starts when its cards are free"),
         Binding("y", "copy", "copy", tooltip="Copy the t5panel line that starts this without the panel"),
     ]
 
