@@ -76,7 +76,7 @@ def is_whole(folder: Path) -> bool:
     chains = [folder / f"chain-{rank}" for rank in range(RANKS)]
     return (
         (folder / MARKER).exists()
-        and (folder / MARKER).read_bytes().endswith(b"}\n")  # torn anywhere it does not
+        and (folder / MARKER).read_bytes().endswith(b"\n}\n")  # torn anywhere it does not
         and all(path.exists() and path.stat().st_size == STATE_BYTES for path in states)
         and all(path.exists() and path.read_bytes() == link for path in chains)
     )
