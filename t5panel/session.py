@@ -74,7 +74,7 @@ def prospect(wish: Wish, *, machine: Machine | None = None) -> Prospect:
     around = _surroundings(preset.spec, here, run, inspection.shape) if here.ours else ()
     rehearsal = wants_rehearsal(preset.spec, here)
     findings = (*inspection.findings, *around)
-    known = replace(experience(preset.spec), samples=wish.samples, price=wish.price)
+    known = experience(preset.spec, samples=wish.samples, price=wish.price)
     plan = make_plan(preset, here, shape=inspection.shape, rehearsal=rehearsal, findings=findings, known=known)
     command = command_for(plan.spec, run, port=free_port(), cores=here.cores)
     return Prospect(preset, plan, run, prepare_command_for(plan.spec, run), command, inspection.versions)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 PCIE_4, PCIE_5 = 31.5, 63.0
 """GB/s of 16 lanes in one direction. Source: PCI-SIG, 16 and 32 GT/s with 128b/130b coding."""
@@ -11,8 +12,7 @@ NVLINK_3, NVLINK_4 = 300.0, 450.0
 """GB/s in one direction. Source: data sheets of A100 and H100, which count both."""
 
 
-@dataclass(frozen=True, slots=True)
-class CardPeaks:
+class CardPeaks(msgspec.Struct, frozen=True):
     """Upper limits of one card: FLOP/s, bytes/s, watts."""
 
     name: str

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+
+import msgspec
 
 from t5panel.contract.shapes import Shape
 
@@ -11,8 +12,7 @@ MULTIPLE = 8
 """Tokens; the trainers pad a batch to a multiple of it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Paid:
+class Paid(msgspec.Struct, frozen=True):
     """Mean tokens of a row as the model sees it, padding included; squares because attention is quadratic."""
 
     source: float
@@ -22,8 +22,7 @@ class Paid:
     product: float
 
 
-@dataclass(frozen=True, slots=True)
-class Lengths:
+class Lengths(msgspec.Struct, frozen=True):
     """Tokens of source and target of some rows that stand for all."""
 
     source: tuple[int, ...]
@@ -70,8 +69,7 @@ def _of_longest(ordered: list[int], batch: int, value: Callable[[int], float]) -
     return total
 
 
-@dataclass(frozen=True, slots=True)
-class Forward:
+class Forward(msgspec.Struct, frozen=True):
     """FLOP of one row's forward pass: the blocks, which checkpointing runs twice, and the logits."""
 
     blocks: float

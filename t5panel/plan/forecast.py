@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from math import ceil
+
+import msgspec
 
 from t5panel.contract.shapes import Shape
 from t5panel.contract.spec import RunSpec
@@ -15,8 +16,7 @@ from t5panel.plan.speed import Estimate, Measured, estimate, workload_of
 DEFAULT_SAMPLES = 10_000_000
 
 
-@dataclass(frozen=True, slots=True)
-class Rows:
+class Rows(msgspec.Struct, frozen=True):
     """Training rows as an earlier run tokenised them."""
 
     run_id: str
@@ -24,8 +24,7 @@ class Rows:
     lengths: Lengths
 
 
-@dataclass(frozen=True, slots=True)
-class Experience:
+class Experience(msgspec.Struct, frozen=True):
     """What earlier runs and the user say besides the spec."""
 
     rows: Rows | None = None
@@ -51,7 +50,9 @@ def forecast(spec: RunSpec, shape: Shape | None, cards: tuple[CardFacts, ...], k
     lengths = known.rows.lengths if known.rows else longest
     work = workload_of(spec, shape, lengths)
     found = estimate(work, card, samples=samples, price=known.price, measured=known.measured)
-    return replace(found, basis=f"{found.basis}; {_rows_basis(spec, known.rows)}; {card.power:.0f} W per card")
+    return msgspec.structs.replace(
+        found, basis=f"{found.basis}; {_rows_basis(spec, known.rows)}; {card.power:.0f} W per card"
+    )
 
 
 def _samples_of(spec: RunSpec, rows: Rows | None) -> int:

@@ -8,8 +8,9 @@ products and for moving the rest through its memory. The constants were fitted t
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Literal
+
+import msgspec
 
 from t5panel.contract.shapes import Shape
 from t5panel.contract.spec import Method, RunSpec
@@ -19,8 +20,7 @@ from t5panel.plan.flops import Lengths, Paid, forward_flops
 JOULES_PER_KWH = 3.6e6
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+class Span(msgspec.Struct, frozen=True):
     """A quantity at its best and at its worst: seconds, or a factor of them."""
 
     fast: float
@@ -81,8 +81,7 @@ Source: nine in ten of 992 pairs of measured loops, each foretold from the other
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Workload:
+class Workload(msgspec.Struct, frozen=True):
     """All that decides how fast a run trains, besides the card."""
 
     shape: Shape
@@ -115,8 +114,7 @@ class Workload:
         return self.shape.num_layers + self.shape.num_decoder_layers
 
 
-@dataclass(frozen=True, slots=True)
-class Measured:
+class Measured(msgspec.Struct, frozen=True):
     """What an earlier run on this machine reached."""
 
     run_id: str
@@ -127,8 +125,7 @@ class Measured:
     samples_per_second: float
 
 
-@dataclass(frozen=True, slots=True)
-class Estimate:
+class Estimate(msgspec.Struct, frozen=True):
     """How long `samples` rows take and what they cost; without a rate only why there is none."""
 
     samples: int

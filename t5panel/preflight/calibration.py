@@ -42,10 +42,10 @@ def read_facts() -> MachineFacts:
         return MachineFacts()
 
 
-def experience(spec: RunSpec) -> Experience:
-    """What earlier runs say about the speed of a spec: the length of its rows, and rates that were reached."""
+def experience(spec: RunSpec, *, samples: int | None = None, price: float | None = None) -> Experience:
+    """What earlier runs say about the speed of a spec, beside what the user asks for."""
     runs = tuple(_newest_runs())
-    return Experience(rows=_rows(spec, runs), measured=_speeds(runs))
+    return Experience(rows=_rows(spec, runs), measured=_speeds(runs), samples=samples, price=price)
 
 
 def remember() -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from t5panel.contract.shapes import SHAPES
 from t5panel.contract.spec import RunSpec
@@ -179,7 +180,7 @@ def test_a_range_is_never_wider_than_a_factor_of_two_and_a_half_on_one_card() ->
 
 def test_a_real_box_of_three_cards_lies_in_the_range() -> None:
     # 10 + 10 layers, vocabulary 29,298, batch 24 per card, up to 192 tokens, DDP, Adafactor, eager: about 85 samples/s.
-    shape = replace(SHAPES["t5-base"], num_layers=10, num_decoder_layers=10, vocab_size=29298)
+    shape = dataclasses.replace(SHAPES["t5-base"], num_layers=10, num_decoder_layers=10, vocab_size=29298)
     box = work(batch=24, accumulation=1, attention="eager", optim="adafactor", lengths=Lengths.of(192, 192))
 
     low, high = rates(estimated(replace(box, shape=shape)))
