@@ -160,6 +160,14 @@ def freeze_until_it_is_told(run: RunDir, rank: int) -> None:
     within(lambda: told("info"), seconds=10)
 
 
+def run_out_of_memory(run: RunDir, rank: int) -> None:
+    """A rank whose card is full: the run says so, and starts again by itself with less at a time."""
+    told, before = len(events_of(run)), len(starts_of(run))
+    write_trouble(run, rank, "oom")
+    within(lambda: {"out-of-memory", "recovered"} <= {event.name for event in events_of(run)[told:]}, seconds=30)
+    assert (wrong := await_start(run, before, newest_step(run))) == "", wrong
+
+
 # --- by its users
 
 
@@ -333,7 +341,7 @@ BLOWS: dict[str, Blow] = {
     "SIGTERM to a rank": Blow("rank", signal_rank(signal.SIGTERM), "failed", {"killed"}),
     "a rank crashes": Blow("rank", trouble("segfault"), "failed", {"crashed"}, stages=("steps",)),
     "a rank exits": Blow("rank", trouble("exit"), "failed", {"silent-exit"}, stages=("steps",)),
-    "CUDA out of memory (fake)": Blow("rank", trouble("oom"), "failed", {"cuda-out-of-memory"}, stages=("steps",)),
+    "CUDA out of memory (fake)": Blow("rank", run_out_of_memory, "goes on", stages=("steps",)),
     "NCCL without shared memory (fake)": Blow(
         "rank", trouble("nccl-shm"), "failed", {"nccl-shared-memory"}, stages=("steps",)
     ),

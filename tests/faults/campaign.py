@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -234,8 +234,9 @@ def campaign(tasks: Sequence[Schedule | FullPass], home: Path, *, jobs: int, say
     """Many schedules, some at a time."""
     total = Report()
     with ThreadPoolExecutor(jobs) as pool:
-        reports = pool.map(lambda task: task[1].carry_out(home / str(task[0])), enumerate(tasks))
-        for number, (task, report) in enumerate(zip(tasks, reports, strict=True), start=1):
+        begun = {pool.submit(task.carry_out, home / str(number)): task for number, task in enumerate(tasks)}
+        for number, done in enumerate(as_completed(begun), start=1):
+            task, report = begun[done], done.result()
             total.add(report)
             for fault in report.faults:
                 say(f"BROKEN {fault}")

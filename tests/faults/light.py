@@ -31,7 +31,7 @@ from t5panel.trainers.report import Reporter
 MOST_STEPS = 1_000_000
 """What a run says that it will make; it ends when it is told."""
 STEP_SECONDS = 0.02
-SAVE_EVERY, EVALUATE_EVERY = 20, 50
+SAVE_EVERY, EVALUATE_EVERY = 8, 50
 STATE_BYTES, FAT_BYTES = 200_000, 6_000_000
 SEED = b"light"
 
