@@ -19,7 +19,7 @@ from t5panel.contract.layout import RunDir
 from t5panel.contract.records import Sample, Start
 from t5panel.contract.shapes import SHAPES
 from t5panel.contract.spec import RunSpec
-from t5panel.monitor.runs import read_result
+from t5panel.monitor.runs import read_info, read_result
 from t5panel.session import resume
 from t5panel.trainers.data import collate, open_split, rows_of_step
 from t5panel.trainers.guard import read_spec
@@ -27,7 +27,6 @@ from t5panel.trainers.model import config_of
 from t5panel.trainers.store import prepared_of
 from tests.trainers.runs import (
     assert_finished,
-    change_train,
     finish,
     finished_run,
     losses,
@@ -37,21 +36,36 @@ from tests.trainers.runs import (
     stop_after,
 )
 
-STEPS = 50
+STEPS = 30
 SETTINGS: dict[str, Any] = {
     "train.max_steps": STEPS,
     "train.max_grad_norm": 0.5,  # bites in most steps, so a scaled gradient would show
     "train.weight_decay": 0.01,
 }
+FEWER_RANKS = {"num_gpus": 2, "train.gradient_accumulation_steps": 3}
+"""As many rows in a step as on three ranks, and a third of a start saved where a third rank would show nothing new."""
+ZERO = [
+    ("deepspeed", {"deepspeed.zero_optimization.stage": stage, **({} if stage == 2 else FEWER_RANKS)})
+    for stage in range(4)
+]
 METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "manual": ("manual", {}),
+    "deepspeed-zero-0": ZERO[0],
     "trainer": ("trainer", {}),
-    **{f"deepspeed-zero-{n}": ("deepspeed", {"deepspeed.zero_optimization.stage": n}) for n in range(4)},
+    "deepspeed-zero-1": ZERO[1],
+    "deepspeed-zero-2": ZERO[2],
+    "deepspeed-zero-3": ZERO[3],
 }
+"""In pairs that run together; of each, the first is one of the STOPPED."""
 
-
-STOPPED = "deepspeed-zero-2"
-"""This one is stopped on its way and goes on with half the batch and twice the accumulation: the rows stay the same."""
+STOPPED: dict[str, dict[str, Any]] = {
+    "manual": FEWER_RANKS,
+    "trainer": FEWER_RANKS,
+    "deepspeed-zero-2": {"train.per_device_train_batch_size": 2, "train.gradient_accumulation_steps": 4},
+}
+"""These are stopped on their way and go on with other settings that leave every step its rows."""
+WHOLE = "deepspeed-zero-0"
+STOP_AT = 10
 MIB = 2**20
 
 
@@ -108,11 +122,10 @@ def runs(tmp_path_factory: pytest.TempPathFactory, word_pairs: Path, settings: d
             name: start_run(folder / name, preset, word_pairs, {**settings, **extra}) for name, (preset, extra) in pair
         }
         for name, run in started.items():
-            if name == STOPPED:
-                stop_after(run, 20)
+            if name in STOPPED:
+                stop_after(run, STOP_AT)
                 assert finish(run).state.phase == "stopped"
-                change_train(run, per_device_train_batch_size=2, gradient_accumulation_steps=4)
-                resume(run)
+                resume(run, STOPPED[name])
             assert_finished(finish(run))
         found |= started
     return found
@@ -144,26 +157,28 @@ def test_loss_curve_is_the_reference_loops(
     assert curve[-1] < curve[0] / 2
 
 
-def test_a_run_resumed_with_half_the_batch_and_twice_the_accumulation_sees_the_same_rows(
-    runs: dict[str, RunDir],
+@pytest.mark.parametrize("method", STOPPED)
+def test_a_run_resumed_on_fewer_ranks_or_with_another_batch_sees_the_same_rows_in_every_step(
+    method: str, runs: dict[str, RunDir]
 ) -> None:
-    halved, whole = runs[STOPPED], runs["manual"]
-    starts = [metric for metric in metrics(halved) if isinstance(metric, Start)]
-    result = read_result(halved)
+    changed, whole = runs[method], runs[WHOLE]
+    starts = [metric for metric in metrics(changed) if isinstance(metric, Start)]
+    [change], result = read_info(changed).changes, read_result(changed)
 
-    assert 20 <= starts[1].step < STEPS
-    assert read_spec(halved).train.per_device_train_batch_size == 2
-    assert [(s.step, s.samples, s.target_tokens) for s in steps(halved)] == [
+    assert STOP_AT <= starts[1].step == change.step < STEPS
+    assert change.after == STOPPED[method]
+    assert [start.world_size for start in starts] == [3, read_spec(changed).num_gpus]
+    assert [(s.step, s.samples, s.target_tokens) for s in steps(changed)] == [
         (s.step, s.samples, s.target_tokens) for s in steps(whole)
     ]
     assert result is not None
-    assert result.loss_first == losses(halved)[0]
+    assert result.loss_first == losses(changed)[0]
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_every_step_reports_the_gradient_norm_of_the_mean_loss(method: str, runs: dict[str, RunDir]) -> None:
     norms = [step.grad_norm for step in steps(runs[method])]
-    plain = [step.grad_norm for step in steps(runs["manual"])]
+    plain = [step.grad_norm for step in steps(runs[WHOLE])]
 
     assert all(
         n is not None and p is not None and math.isclose(n, p, rel_tol=1e-3) for n, p in zip(norms, plain, strict=True)
@@ -175,8 +190,8 @@ def test_learning_rate_starts_at_zero_and_peaks_after_warm_up(method: str, runs:
     rates = [step.learning_rate for step in steps(runs[method])]
 
     assert rates[0] == 0.0
-    assert max(rates) == rates[5] == 5e-3
-    assert rates == [step.learning_rate for step in steps(runs["manual"])]
+    assert max(rates) == rates[3] == 5e-3
+    assert rates == [step.learning_rate for step in steps(runs[WHOLE])]
 
 
 def test_a_million_rows_take_no_more_memory_per_rank_than_three_thousand(
@@ -184,7 +199,7 @@ def test_a_million_rows_take_no_more_memory_per_rank_than_three_thousand(
 ) -> None:
     data = write_rows(tmp_path / "million.parquet", 1_000_000)
 
-    million = finished_run(tmp_path / "million", "manual", data, settings)
+    million = finished_run(tmp_path / "million", "manual", data, {**settings, **FEWER_RANKS})
 
     assert abs(peak_anonymous_memory(million) - peak_anonymous_memory(runs["manual"])) <= 30 * MIB
 
