@@ -106,6 +106,16 @@ class RunDir:
         """Folder in which each rank leaves its pid."""
         return self.path / "ranks"
 
+    @property
+    def meeting(self) -> Path:
+        """The file in which the ranks of one start find each other. torch's TCP store would listen on every network."""
+        return self.ranks / "meeting"
+
+    @property
+    def launcher_meeting(self) -> Path:
+        """The same for torchrun's own rendezvous, whose entries it unpickles."""
+        return self.ranks / "launcher"
+
     def rank_failure(self, rank: int) -> Path:
         """The exception that ended a rank."""
         return self.ranks / f"failure-{rank}.json"

@@ -21,6 +21,9 @@ TRAINER_MODULES: dict[Method, str] = {
     "deepspeed": "t5panel.trainers.deepspeed",
     "llamafactory": "t5panel.trainers.llamafactory",
 }
+RENDEZVOUS = ("--rdzv_backend=c10d", "--rdzv_conf=store_type=file,keep_alive_interval=300")
+"""torchrun's meeting in a file: its TCP store listens on every network and takes pickles. The file grows by a kilobyte
+with each sign of life, which nobody needs on one machine."""
 
 
 @dataclass(frozen=True)
@@ -78,8 +81,13 @@ def _environment(spec: RunSpec, run: RunDir, cores: int) -> dict[str, str]:
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
         "WANDB_MODE": "offline",
-        # Ranks of one box need no host name resolution; what they agree on goes over gloo on cards, too.
+        # Ranks of one box need no host name resolution, and nothing of them is for the network to see.
         "GLOO_SOCKET_IFNAME": "lo",
+        "NCCL_SOCKET_IFNAME": "lo",
+        # torchrun, also within accelerate: no TCP store of its own for the ranks, which meet in a file.
+        "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
+        "PET_RDZV_ENDPOINT": str(run.launcher_meeting),
+        "PET_LOCAL_ADDR": "127.0.0.1",
         # A cache of our own: a killed build leaves a lock there that would hang every other program of this Python.
         "TORCH_EXTENSIONS_DIR": str(run.cache / "torch_extensions"),
     }
@@ -119,8 +127,7 @@ def _accelerate(spec: RunSpec, run: RunDir, python: str, module: str, env: dict[
     argv = (
         *(python, "-m", "accelerate.commands.launch", "--config_file", str(config), *several),
         *(f"--num_processes={spec.num_gpus}", "--num_machines=1", "--dynamo_backend=no"),
-        # Port 0: it takes a free one itself, as torchrun does.
-        *(f"--mixed_precision={settings['mixed_precision']}", "--main_process_port=0"),
+        *(f"--mixed_precision={settings['mixed_precision']}", "--main_process_port=0", *RENDEZVOUS),
         *("-m", module, str(run.path)),
     )
     return Command(argv, env, {config: yaml.safe_dump(settings, sort_keys=False)})
@@ -129,8 +136,7 @@ def _accelerate(spec: RunSpec, run: RunDir, python: str, module: str, env: dict[
 def _torchrun(spec: RunSpec, run: RunDir, python: str, module: str, env: dict[str, str]) -> Command:
     argv = (
         *(python, "-m", "torch.distributed.run", "--nnodes=1", f"--nproc_per_node={spec.num_gpus}"),
-        # Port 0: the rendezvous takes a free one itself, so two runs never collide.
-        *("--rdzv_backend=c10d", "--rdzv_endpoint=127.0.0.1:0", f"--rdzv_id={run.run_id}", "--local_addr=127.0.0.1"),
+        *(*RENDEZVOUS, f"--rdzv_endpoint={run.launcher_meeting}", f"--rdzv_id={run.run_id}"),
         *("-m", module, str(run.path)),
     )
     return Command(argv, env, {})

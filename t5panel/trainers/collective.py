@@ -14,8 +14,8 @@ import os
 import re
 import select
 import signal
-import socket
 import sys
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -92,19 +92,24 @@ def check(plan: Plan) -> Outcome:
 def _choose_cards(plan: Plan) -> None:
     """Before torch is imported: what CUDA reads when it wakes up."""
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    os.environ.setdefault("NCCL_SOCKET_IFNAME", "lo")
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
     os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, plan.cards)) if plan.device == "cuda" else ""
 
 
 def _attempt(plan: Plan, backend: str, limit: float) -> tuple[str, str, float | None]:
-    """One try: (code, message, seconds of the slowest all-reduce)."""
+    """One try: (code, message, seconds of the slowest all-reduce). The ranks meet in a file, as those of a run do."""
+    with tempfile.TemporaryDirectory(prefix="t5panel-") as folder:
+        return _attempt_in(f"{folder}/meeting", plan, backend, limit)
+
+
+def _attempt_in(meeting: str, plan: Plan, backend: str, limit: float) -> tuple[str, str, float | None]:
     deadline = time.monotonic() + limit
-    port = _free_port()
     pipes: dict[int, int] = {}
     pids: dict[int, int] = {}
     for rank in range(plan.ranks):
-        pids[rank], pipes[rank] = _fork(plan, rank, backend, port, limit)
+        pids[rank], pipes[rank] = _fork(plan, rank, backend, meeting, limit)
     died: dict[int, int] = {}
     try:
         reports = _listen(pipes, deadline)
@@ -135,7 +140,7 @@ def verdict(
     return "", "", max(lines[-1]["seconds"] for lines in reports.values())
 
 
-def _fork(plan: Plan, rank: int, backend: str, port: int, limit: float) -> tuple[int, int]:
+def _fork(plan: Plan, rank: int, backend: str, meeting: str, limit: float) -> tuple[int, int]:
     """A rank as a child of this process: (pid, the pipe it reports to)."""
     reader, writer = os.pipe()
     sys.stdout.flush()
@@ -144,19 +149,19 @@ def _fork(plan: Plan, rank: int, backend: str, port: int, limit: float) -> tuple
     pid = os.fork()
     if pid == 0:
         os.close(reader)
-        _be_rank(plan, rank, backend, port, limit, writer, parent)
+        _be_rank(plan, rank, backend, meeting, limit, writer, parent)
     os.close(writer)
     return pid, reader
 
 
-def _be_rank(plan: Plan, rank: int, backend: str, port: int, limit: float, writer: int, parent: int) -> NoReturn:
+def _be_rank(plan: Plan, rank: int, backend: str, meeting: str, limit: float, writer: int, parent: int) -> NoReturn:
     """The life of a forked rank; it never returns into the code of its parent."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGKILL), 0, 0, 0)
     code = 1
     try:
         if os.getppid() == parent:
             os.dup2(2, 1)  # whatever a library prints is no part of our answer
-            add_up(plan, rank, backend, port, limit, writer)
+            add_up(plan, rank, backend, meeting, limit, writer)
             code = 0
     except Exception as error:  # noqa: BLE001 - whatever it is, it is the answer
         kind = "torch.arch" if isinstance(error, ArchitectureError) else "collective.failed"
@@ -170,10 +175,11 @@ class ArchitectureError(Exception):
     """torch holds no code for a card."""
 
 
-def add_up(plan: Plan, rank: int, backend: str, port: int, limit: float, writer: int) -> None:
+def add_up(plan: Plan, rank: int, backend: str, meeting: str, limit: float, writer: int) -> None:
     """What one rank does: join, add up, wait for all, leave. It reports after each stage."""
     import torch
     import torch.distributed as dist
+    from torch._C._distributed_c10d import FileStore
 
     _report(writer, stage=0)
     device = torch.device("cpu")
@@ -183,7 +189,7 @@ def add_up(plan: Plan, rank: int, backend: str, port: int, limit: float, writer:
         _require_code_for(torch.cuda.get_device_capability(device), torch.cuda.get_arch_list())
     dist.init_process_group(
         backend,
-        init_method=f"tcp://127.0.0.1:{port}",
+        store=FileStore(meeting, plan.ranks),
         rank=rank,
         world_size=plan.ranks,
         timeout=timedelta(seconds=limit),
@@ -271,12 +277,6 @@ def _end(pids: Sequence[int]) -> None:
                 left.discard(pid)
         if left:
             time.sleep(0.01)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def main(words: Sequence[str]) -> int:

@@ -24,11 +24,11 @@ from t5panel.trainers.text import run_tokenizer
 def train(me: Rank) -> None:
     """Train from the first step, or the newest complete checkpoint, to the end or an agreed stop."""
     spec = me.spec
+    ranks = Ranks(me)
     accelerator = Accelerator(
         mixed_precision="bf16" if spec.train.bf16 else "no",
         kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True)],
     )
-    ranks = Ranks(me)
     job = Job(me, ranks)
     plain_model = build_model(spec, ranks.device)
     plain_optimizer = build_optimizer(plain_model, spec.train)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import timedelta
+from pathlib import Path
 from typing import TypeVar
 
 import torch
 import torch.distributed as dist
-from torch._C._distributed_c10d import HashStore
+from torch._C._distributed_c10d import FileStore
 
 from t5panel.trainers.guard import Rank, WorldSizeError
 
@@ -20,7 +21,7 @@ class Ranks:
     """All ranks of a run, seen from one of them. Every method must be called by every rank."""
 
     def __init__(self, me: Rank) -> None:
-        """Join a default process group when the launcher's library has not, then a gloo group for control.
+        """Join a default process group, before a library does it its own way, then a gloo group for control.
 
         Raises: WorldSizeError when the joined world is not the run's.
         """
@@ -29,20 +30,18 @@ class Ranks:
         if self.device.type == "cuda":
             torch.cuda.set_device(self.device)
         if not dist.is_initialized():
-            self._initialize()
+            self._initialize(me.run.meeting)
         if dist.get_world_size() != me.spec.num_gpus:
             raise WorldSizeError(
                 f"the process group has {dist.get_world_size()} ranks, the run needs {me.spec.num_gpus}"
             )
         self._control = dist.new_group(backend="gloo", timeout=CONTROL_TIMEOUT)
 
-    def _initialize(self) -> None:
+    def _initialize(self, meeting: Path) -> None:
         on_card = self.device.type == "cuda"
         backend, device = ("nccl", self.device) if on_card else ("gloo", None)
-        if self.world_size == 1:
-            dist.init_process_group(backend, store=HashStore(), rank=0, world_size=1, device_id=device)
-        else:
-            dist.init_process_group(backend, device_id=device)
+        store = FileStore(str(meeting), self.world_size)
+        dist.init_process_group(backend, store=store, rank=self.rank, world_size=self.world_size, device_id=device)
 
     def sum(self, values: Sequence[float]) -> list[float]:
         """Each value summed over the ranks, in double precision on the CPU."""

@@ -16,6 +16,8 @@ import pytest
 from t5panel.contract.layout import RunDir
 from t5panel.contract.records import Evaluation, Metric, Step
 from t5panel.monitor.history import History, Snapshot
+from t5panel.monitor.proc import marked
+from t5panel.monitor.sockets import listeners_of
 from t5panel.monitor.watch import watch
 from t5panel.session import Wish, prospect, request_stop, start
 
@@ -70,11 +72,12 @@ def finish(run: RunDir) -> Snapshot:
 
 
 def stop_after(run: RunDir, step: int) -> None:
-    """Ask a run to stop as soon as it has logged a step."""
+    """Ask a run to stop as soon as it has logged a step; by then its sockets are open, none of them to the network."""
     history, deadline = History(run), time.monotonic() + PATIENCE_SECONDS
     while (last := history.refresh().last) is None or last.step < step:
         assert time.monotonic() < deadline, "the run did not come to the step"
         time.sleep(0.02)
+    assert [str(listener) for listener in listeners_of(marked(run)) if not listener.local] == []
     assert request_stop(run, now=False)
 
 

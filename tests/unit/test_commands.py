@@ -34,12 +34,13 @@ def command_of(spec: RunSpec) -> Command:
     return command_for(spec, RUN, port=29511, cores=6)
 
 
-def test_torchrun_starts_a_rank_per_card_and_finds_its_own_port() -> None:
+def test_torchrun_starts_a_rank_per_card_and_meets_in_a_file() -> None:
     command = command_of(spec_of("trainer", device="cuda"))
 
     assert command.argv == (
         *(sys.executable, "-m", "torch.distributed.run", "--nnodes=1", "--nproc_per_node=3"),
-        *("--rdzv_backend=c10d", "--rdzv_endpoint=127.0.0.1:0", "--rdzv_id=one", "--local_addr=127.0.0.1"),
+        *("--rdzv_backend=c10d", "--rdzv_conf=store_type=file,keep_alive_interval=300"),
+        *(f"--rdzv_endpoint={RUN.launcher_meeting}", "--rdzv_id=one"),
         *("-m", "t5panel.trainers.trainer", "/runs/one"),
     )
     assert command.env["CUDA_VISIBLE_DEVICES"] == "0,1,2"
@@ -54,6 +55,7 @@ def test_accelerate_reads_a_config_of_ours_and_no_user_default() -> None:
     assert command.argv[3:] == (
         *("--config_file", "/runs/one/config/accelerate.yaml", "--multi_gpu", "--num_processes=3", "--num_machines=1"),
         *("--dynamo_backend=no", "--mixed_precision=bf16", "--main_process_port=0"),
+        *("--rdzv_backend=c10d", "--rdzv_conf=store_type=file,keep_alive_interval=300"),
         *("-m", "t5panel.trainers.manual", "/runs/one"),
     )
     assert yaml.safe_load(command.files[Path("/runs/one/config/accelerate.yaml")])["distributed_type"] == "MULTI_GPU"
