@@ -250,4 +250,5 @@ def _zero_faults(spec: RunSpec) -> list[str]:
         return [f"deepspeed.zero_optimization.stage must be 0, 1, 2 or 3, not {stage!r}"]
     if stage > 0 and spec.train.optim == "adafactor":
         return ["adafactor's factored state cannot be sharded by ZeRO 1-3; use adamw_torch_fused or stage 0"]
-    return []
+    offloads = [name for name in ("offload_optimizer", "offload_param") if not isinstance(zero.get(name) or {}, dict)]
+    return [f"deepspeed.zero_optimization.{name} must be a mapping such as {{device: cpu}}" for name in offloads]

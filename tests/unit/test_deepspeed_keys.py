@@ -59,6 +59,7 @@ def test_the_keys_are_those_that_the_installed_deepspeed_reads(monkeypatch: pyte
         ("zero_optimizaton.stage", 3, "deepspeed.zero_optimizaton is no key of DeepSpeed; did you mean 'zero_optimi"),
         ("zero_optimization.stge", 3, "zero_optimization.stge is no key of DeepSpeed; did you mean 'stage'?"),
         ("zero_optimization.stage", "auto", "stage must be 0, 1, 2 or 3, not 'auto'"),
+        ("zero_optimization.offload_optimizer", "cpu", "offload_optimizer must be a mapping such as {device: cpu}"),
         ("zero_optimization.overlap_comm", "auto", "deepspeed.zero_optimization.overlap_comm cannot be 'auto'"),
         ("prescale_gradients", "auto", "deepspeed.prescale_gradients cannot be 'auto'"),
         ("tensorboard", {"enabled": "auto"}, "deepspeed.tensorboard.enabled cannot be 'auto'"),
