@@ -92,13 +92,6 @@ def branch(run: RunDir, folder: Path, step: int) -> RunDir:
     return copy
 
 
-def change_train(run: RunDir, **changes: int) -> None:
-    """Alter training settings of an ended run, as an out-of-memory recovery does."""
-    info = msgspec.json.decode(run.run_json.read_bytes())
-    info["spec"]["train"].update(changes)
-    run.run_json.write_bytes(msgspec.json.encode(info))
-
-
 def finished_run(folder: Path, preset: str, data: Path, settings: Mapping[str, Any]) -> RunDir:
     """A run that finished; the test fails with its logs when it did not."""
     run = start_run(folder, preset, data, settings)
