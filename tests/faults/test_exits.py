@@ -1,0 +1,78 @@
+"""How a rank ended is known before its launcher has collected it."""
+
+from __future__ import annotations
+
+import select
+import signal
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from t5panel.contract.process import start_time_of
+from t5panel.contract.records import RankId
+from t5panel.launch.exits import Exits
+from t5panel.monitor.clues import Exit
+
+
+@pytest.fixture
+def ranks() -> Iterator[list[subprocess.Popen[bytes]]]:
+    """Three processes that return what they are told; nobody else waits for them."""
+    started = [subprocess.Popen(("sh", "-c", 'read code; exit "$code"'), stdin=subprocess.PIPE) for _ in range(3)]
+    yield started
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def identities(processes: list[subprocess.Popen[bytes]]) -> list[RankId]:
+    return [RankId(rank, one.pid, start_time_of(one.pid) or 0) for rank, one in enumerate(processes)]
+
+
+def return_code(process: subprocess.Popen[bytes], code: int) -> None:
+    assert process.stdin is not None
+    process.stdin.write(f"{code}\n".encode())
+    process.stdin.flush()
+
+
+def note_next(exits: Exits) -> None:
+    readable, _, _ = select.select(exits.descriptors, [], [], 10)
+    exits.note(readable)
+
+
+def test_every_end_is_seen_once_and_in_its_order(ranks: list[subprocess.Popen[bytes]]) -> None:
+    exits = Exits()
+    exits.watch(identities(ranks))
+    exits.watch(identities(ranks))
+
+    return_code(ranks[2], 3)
+    note_next(exits)
+    ranks[0].send_signal(signal.SIGKILL)
+    note_next(exits)
+    return_code(ranks[1], 0)
+    note_next(exits)
+
+    assert exits.seen == (Exit("rank 2", 3), Exit("rank 0", -9), Exit("rank 1", 0))
+    assert exits.descriptors == ()
+
+
+def test_an_end_that_was_collected_already_is_not_guessed(ranks: list[subprocess.Popen[bytes]]) -> None:
+    exits = Exits()
+    exits.watch(identities(ranks))
+
+    return_code(ranks[1], 3)
+    ranks[1].wait(10)
+    note_next(exits)
+
+    assert exits.seen == ()
+    assert len(exits.descriptors) == 2
+    exits.close()
+    assert exits.descriptors == ()
+
+
+def test_a_rank_that_is_gone_before_it_is_watched_is_no_error() -> None:
+    exits = Exits()
+
+    exits.watch([RankId(0, 2**22 + 1, 1)])
+
+    assert (exits.descriptors, exits.seen) == ((), ())
