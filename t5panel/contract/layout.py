@@ -198,12 +198,15 @@ def user_presets_home() -> Path:
 
 
 def all_runs(home: Path) -> Iterator[RunDir]:
-    """The runs under a folder, newest first by name; one that lives elsewhere is linked there."""
+    """The runs under a folder, newest first by name, each once; one that lives elsewhere is linked there."""
     if not home.is_dir():
         return
+    seen = set[Path]()  # a folder elsewhere that was removed and used again has several links
     for path in sorted(home.iterdir(), reverse=True):
-        if not path.name.startswith(".") and os.access(path / "run.json", os.R_OK):
-            yield RunDir(path.resolve() if path.is_symlink() else path)
+        place = path.resolve() if path.is_symlink() else path
+        if not path.name.startswith(".") and place not in seen and os.access(place / "run.json", os.R_OK):
+            seen.add(place)
+            yield RunDir(place)
 
 
 def write_atomic(path: Path, content: bytes, *, durable: bool = True) -> None:

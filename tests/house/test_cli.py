@@ -355,6 +355,14 @@ def test_a_run_that_lives_elsewhere_is_listed_and_found_by_its_name(house: House
     assert (stop["run_id"], stop["phase"], stop["alive"]) == ("mine", "stopped", [])
 
 
+def test_a_folder_elsewhere_that_was_used_again_is_one_run(house: House, finished: RunDir) -> None:
+    elsewhere = finished.path.rename(house.home / "mine")
+    for stamp in ("20260101-120000-mine", "20260102-120000-mine"):
+        (finished.path.parent / stamp).symlink_to(elsewhere)
+
+    assert [row["path"] for row in json.loads(house.click("runs", "--json").stdout)] == [str(elsewhere)]
+
+
 def test_a_run_whose_disk_is_gone_is_not_listed(house: House, finished: RunDir) -> None:
     (finished.path.parent / "20260103-120000-mine").symlink_to(house.home / "gone")
 
