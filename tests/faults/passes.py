@@ -59,7 +59,8 @@ class FullPass:
         try:
             whole = start_run(home / "whole", self.preset, data, SETTINGS)
             await_end(whole, "finished")
-            disturb(start_run(run.path, self.preset, data, SETTINGS), random.Random(f"{self.preset} {self.seed}"), report)
+            start_run(run.path, self.preset, data, SETTINGS)
+            disturb(run, random.Random(f"{self.preset} {self.seed}"), report)
             compare(whole, run, TOLERANCE[self.preset])
         except (TimeoutError, AssertionError, OSError) as error:
             words_of_run = read_state(run).message
