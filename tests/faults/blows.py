@@ -44,6 +44,8 @@ from tests.house.household import supervisor_pid
 PRESETS = ("manual", "trainer", "deepspeed")
 STALL_SECONDS = 60.0
 """After so long the shipped watchdog speaks."""
+FRONT = "import signal; signal.signal(signal.SIGHUP, signal.SIG_DFL); from t5panel.cli import main; main()"
+"""The command as a shell starts it, also where the campaign itself runs under nohup."""
 STEPS_UNREAD, SLOW_STEP_SECONDS = 30, 0.5
 FREE_BYTES = 4_000_000
 """More than a light run's checkpoint takes, or lets expect before the first one; less than a fat one."""
@@ -257,7 +259,7 @@ def leave_unread(run: RunDir, _rank: int) -> None:
 def front(run: RunDir, *options: str) -> subprocess.Popen[bytes]:
     """A headless front that resumes the run; what it says goes nowhere."""
     return subprocess.Popen(
-        (sys.executable, "-m", "t5panel", "resume", str(run.path), *options),
+        (sys.executable, "-c", FRONT, "resume", str(run.path), *options),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
