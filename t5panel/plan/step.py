@@ -1,0 +1,128 @@
+"""One training step as memory sees it: the model's shape, the kind of step, sizes, optimizer and who shards what."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Literal
+
+from t5panel.contract.memory_table import Loss, Precision, kind_key
+from t5panel.contract.shapes import Shape
+from t5panel.plan.zero import Zero
+
+OptimizerName = Literal["adamw_fused", "adamw_foreach", "adamw_loop", "adamw_8bit", "adafactor"]
+Wrapper = Literal["none", "ddp", "ddp-view", "zero"]
+"""Who gathers the gradients: nobody; DDP, with gradients beside its buckets or as views of them; DeepSpeed."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingStep:
+    """Everything that decides the memory of one card; lengths in tokens."""
+
+    shape: Shape
+    batch: int
+    source: int
+    target: int
+    precision: Precision = "autocast"
+    attention: Literal["sdpa", "eager"] = "sdpa"
+    padded: bool = True
+    checkpointing: bool = False
+    dropout: bool = True
+    loss: Loss = "summed"
+    optimizer: OptimizerName = "adamw_fused"
+    accumulation: int = 1
+    wrapper: Wrapper = "none"
+    zero: Zero | None = None
+    chunk: int = 0
+    """Target tokens of a chunk of a chunked loss."""
+    transformers: str = "5.23"
+    torch: str = "2.13"
+
+    @property
+    def kind(self) -> str:
+        """The step's name in a memory table."""
+        return kind_key(
+            precision=self.precision,
+            attention=self.attention,
+            padded=self.padded,
+            checkpointing=self.checkpointing,
+            dropout=self.dropout,
+            gated=self.shape.gated,
+            tied=self.shape.tied,
+            loss=self.loss,
+            model_type=self.shape.model_type,
+        )
+
+    @property
+    def width(self) -> int:
+        """Bytes of one weight in the forward pass."""
+        return 2 if self.precision == "bf16" else 4
+
+    @property
+    def values(self) -> dict[str, int]:
+        """What the letters of a table's monomials stand for."""
+        shape = self.shape
+        return {
+            "b": self.batch,
+            "s": self.source,
+            "t": self.target,
+            "h": shape.num_heads,
+            "k": shape.d_kv,
+            "d": shape.d_model,
+            "f": shape.d_ff,
+            "V": shape.vocab_size,
+            "S": -(-self.source // 32) * 32,
+            "T": -(-self.target // 32) * 32,
+            "c": min(self.chunk, self.batch * self.target),
+            "x": shape.num_layers - 2,
+            "y": shape.num_decoder_layers - 2,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """A weight by its name in the model, and its lengths."""
+
+    name: str
+    lengths: tuple[int, ...]
+    elements: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        product = 1
+        for length in self.lengths:
+            product *= length
+        object.__setattr__(self, "elements", product)
+
+
+@lru_cache(maxsize=64)
+def parameters_of(shape: Shape) -> tuple[Parameter, ...]:
+    """Every weight of a T5, in the order of `model.parameters()`. Source: modeling_t5.py of transformers."""
+    model, inner = shape.d_model, shape.d_kv * shape.num_heads
+    bias = ("relative_attention_bias.weight", (shape.relative_attention_num_buckets, shape.num_heads))
+    projections = [(f"{name}.weight", (inner, model)) for name in "qkv"] + [("o.weight", (model, inner))]
+    wide = [f"wi_{number}" for number in range(2)] if shape.gated else ["wi"]
+    feed_forward = [(f"DenseReluDense.{name}.weight", (shape.d_ff, model)) for name in wide]
+    feed_forward.append(("DenseReluDense.wo.weight", (model, shape.d_ff)))
+
+    def block(stack: str, number: int) -> list[Parameter]:
+        biased = number == 0 or shape.model_type == "umt5"
+        layers: list[list[tuple[str, tuple[int, ...]]]] = [
+            [(f"SelfAttention.{name}", lengths) for name, lengths in [*projections, *([bias] if biased else [])]]
+        ]
+        if stack == "decoder":
+            layers.append([(f"EncDecAttention.{name}", lengths) for name, lengths in projections])
+        layers.append(list(feed_forward))
+        return [
+            Parameter(f"{stack}.block.{number}.layer.{layer}.{name}", lengths)
+            for layer, weights in enumerate(layers)
+            for name, lengths in [*weights, ("layer_norm.weight", (model,))]
+        ]
+
+    found = [Parameter("shared.weight", (shape.vocab_size, model))]
+    for stack, layers in (("encoder", shape.num_layers), ("decoder", shape.num_decoder_layers)):
+        for number in range(layers):
+            found += block(stack, number)
+        found.append(Parameter(f"{stack}.final_layer_norm.weight", (model,)))
+    if not shape.tied:
+        found.append(Parameter("lm_head.weight", (shape.vocab_size, model)))
+    return tuple(found)
