@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
+from collections.abc import Mapping
+from pathlib import Path
 
 STATE = 0
 PARENT = 1
@@ -41,3 +44,19 @@ def pidfd_of(pid: int) -> int | None:
             return None
     descriptor = int(ctypes.CDLL(None).syscall(PIDFD_OPEN, pid, 0))
     return descriptor if descriptor >= 0 else None
+
+
+def all_pids() -> list[int]:
+    """Every process there is, zombies among them."""
+    return [int(entry) for entry in os.listdir("/proc") if entry.isdigit()]  # noqa: PTH208 - pathlib costs 3 times as much
+
+
+def carrying(variables: Mapping[str, str]) -> tuple[int, ...]:
+    """Every living process of this user in whose environment all these variables stand."""
+    wanted = {os.fsencode(f"{name}={value}") for name, value in variables.items()}
+    found = []
+    for pid in all_pids():
+        with contextlib.suppress(OSError):
+            if wanted <= set(Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")):  # a zombie's is empty
+                found.append(pid)
+    return tuple(found)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
 from dataclasses import dataclass
 from pathlib import Path
 
 from t5panel.contract.layout import RUN_DIR_VARIABLE, RunDir
-from t5panel.contract.process import PARENT, START_TIME, STATE, stat_fields
+from t5panel.contract.process import PARENT, START_TIME, STATE, all_pids, carrying, stat_fields
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +53,7 @@ def is_alive(pid: int, start_time: int) -> bool:
 def descendants(pid: int) -> tuple[int, ...]:
     """Living descendants of a process, zombies left out."""
     children: dict[int, list[tuple[int, str]]] = {}
-    for other in _all_pids():
+    for other in all_pids():
         if fields := stat_fields(other):
             children.setdefault(int(fields[PARENT]), []).append((other, fields[STATE]))
     found, queue = [], [pid]
@@ -68,14 +67,7 @@ def descendants(pid: int) -> tuple[int, ...]:
 
 def marked(run: RunDir) -> tuple[int, ...]:
     """Every living process whose environment carries the run's mark, whoever its parent is."""
-    wanted = os.fsencode(f"{RUN_DIR_VARIABLE}={run.mark[RUN_DIR_VARIABLE]}")
-    found = []
-    for pid in _all_pids():
-        with contextlib.suppress(OSError):
-            environment = Path(f"/proc/{pid}/environ").read_bytes()
-            if wanted in environment.split(b"\0") and read_process(pid):
-                found.append(pid)
-    return tuple(found)
+    return carrying({RUN_DIR_VARIABLE: run.mark[RUN_DIR_VARIABLE]})
 
 
 def how_it_ended(code: int) -> str:
@@ -89,7 +81,3 @@ def signal_name(number: int) -> str:
         return signal.Signals(number).name
     except ValueError:
         return f"signal {number}"
-
-
-def _all_pids() -> list[int]:
-    return [int(entry) for entry in os.listdir("/proc") if entry.isdigit()]  # noqa: PTH208 - pathlib costs 3 times as much

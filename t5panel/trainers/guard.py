@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import os
 import select
@@ -15,8 +16,8 @@ from pathlib import Path
 
 import msgspec
 
-from t5panel.contract.layout import SUPERVISOR_VARIABLE, RunDir, write_atomic
-from t5panel.contract.process import pidfd_of, start_time_of
+from t5panel.contract.layout import RUN_DIR_VARIABLE, SUPERVISOR_VARIABLE, RunDir, write_atomic
+from t5panel.contract.process import carrying, pidfd_of, start_time_of
 from t5panel.contract.records import RankId
 from t5panel.contract.spec import RunSpec
 from t5panel.trainers.witness import Witness
@@ -55,7 +56,7 @@ def enter_rank() -> Rank:
     world_size = int(os.environ.setdefault("WORLD_SIZE", "1"))
     os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
     os.environ.setdefault("MASTER_PORT", "0")
-    _die_with_supervisor()
+    _die_with_supervisor(run)
     _write_to(run.rank_log(rank))
     # transformers.Trainer would import datasets, pandas and pyarrow: 83 MiB in every rank, for nothing.
     sys.modules["datasets"] = None  # type: ignore[assignment]
@@ -73,8 +74,8 @@ def read_spec(run: RunDir) -> RunSpec:
     return RunSpec.model_validate_json(msgspec.json.encode(info["spec"]))
 
 
-def _die_with_supervisor() -> None:
-    """Watch the supervisor and end at once when it ends: no orphan keeps a card."""
+def _die_with_supervisor(run: RunDir) -> None:
+    """Watch the supervisor and end at once when it ends, and all else of its run with us: no orphan keeps a card."""
     supervisor = os.environ.get(SUPERVISOR_VARIABLE)
     if supervisor is None:
         return
@@ -82,9 +83,26 @@ def _die_with_supervisor() -> None:
 
     def watch() -> None:
         wait()
-        os._exit(DIED_WITH_SUPERVISOR)
+        try:
+            end_others(run, supervisor)
+        finally:
+            os._exit(DIED_WITH_SUPERVISOR)
 
     threading.Thread(target=watch, name="supervisor-guard", daemon=True).start()
+
+
+def end_others(run: RunDir, supervisor: str) -> None:
+    """Kill what else this supervisor started for the run and cannot end any more: a frozen rank, a daemon of a rank.
+
+    What a later supervisor starts is not touched. Ranks come last: each does the same, so none is killed by another
+    one before that one has ended the rest.
+    """
+    mark = {RUN_DIR_VARIABLE: run.mark[RUN_DIR_VARIABLE], SUPERVISOR_VARIABLE: supervisor}
+    ranks = {msgspec.json.decode(path.read_bytes(), type=RankId).pid for path in run.ranks.glob("[0-9]*")}
+    others = set(carrying(mark)) - {os.getpid()}
+    for pid in (*(others - ranks), *(others & ranks)):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def wait_for_end_of(pid: int) -> Callable[[], None]:

@@ -70,8 +70,6 @@ class Blow:
     """Why this machine cannot strike it; empty when it can."""
     small_disk: bool = False
     """Whether the checkpoints must lie on a disk that can be filled."""
-    leaves_daemons: bool = False
-    """Whether a process that made itself a daemon may live on, until the resume ends it: nobody is left to do it."""
 
 
 # --- to the processes of a run
@@ -360,12 +358,7 @@ BLOWS: dict[str, Blow] = {
     "SIGHUP to the launcher": Blow("launcher", signal_launcher(signal.SIGHUP), "failed", SIGNALLED),
     "SIGKILL to the agent": Blow("launcher", kill_agent, "failed", {"agent-killed"}, presets=("deepspeed",)),
     "SIGKILL to the supervisor": Blow(
-        "supervisor",
-        signal_supervisor(signal.SIGKILL),
-        "failed",
-        {"supervisor-killed"},
-        stages=ANY_TIME,
-        leaves_daemons=True,
+        "supervisor", signal_supervisor(signal.SIGKILL), "failed", {"supervisor-killed"}, stages=ANY_TIME
     ),
     "SIGTERM to the supervisor": Blow("supervisor", signal_supervisor(signal.SIGTERM), "stopped", stages=ANY_TIME),
     "SIGHUP to the supervisor": Blow("supervisor", signal_supervisor(signal.SIGHUP), "goes on", stages=ANY_TIME),

@@ -183,7 +183,6 @@ def live_as_told(me: Rank) -> None:
         if os.fork():
             os._exit(0)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        (me.run.cache / "daemon").write_text(str(os.getpid()))
         time.sleep(600)
         os._exit(0)
 

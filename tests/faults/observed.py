@@ -15,7 +15,7 @@ from t5panel.contract.checkpoints import checkpoints_of, step_of
 from t5panel.contract.layout import RunDir
 from t5panel.contract.marker import MARKER
 from t5panel.contract.records import Event, Metric, RankId, Start, Status, Step
-from t5panel.monitor.proc import is_alive, marked
+from t5panel.monitor.proc import is_alive
 from t5panel.monitor.runs import read_state
 from t5panel.monitor.tail import Tail
 from tests.faults.light import STATE_BYTES, link_at
@@ -32,12 +32,6 @@ def ranks_of(run: RunDir) -> list[RankId]:
     """The living ranks as they registered themselves."""
     found = [msgspec.json.decode(path.read_bytes(), type=RankId) for path in run.ranks.glob("[0-9]")]
     return sorted((rank for rank in found if is_alive(rank.pid, rank.start_time)), key=lambda rank: rank.rank)
-
-
-def daemons_of(run: RunDir) -> set[int]:
-    """A process that a rank left behind on purpose, in a session of its own and deaf to SIGTERM."""
-    path = run.cache / "daemon"
-    return {int(path.read_text())} & set(marked(run)) if path.exists() else set()
 
 
 def lines_of(path: Path) -> list[bytes]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -13,9 +14,9 @@ import pytest
 import torch
 
 from t5panel import session
-from t5panel.contract.layout import RunDir
-from t5panel.contract.process import pidfd_of
-from t5panel.contract.records import Failure
+from t5panel.contract.layout import RUN_DIR_VARIABLE, SUPERVISOR_VARIABLE, RunDir
+from t5panel.contract.process import pidfd_of, start_time_of
+from t5panel.contract.records import Failure, RankId
 from t5panel.trainers import guard
 from t5panel.trainers.witness import failure_of
 from tests.trainers.runs import finish
@@ -109,6 +110,27 @@ def test_a_failure_holds_the_end_of_a_long_traceback_and_the_card_memory_of_torc
     assert len(found.message) == 4000
     assert len(found.traceback) == 20_000
     assert found.vram_reserved in (0, None)  # whether an earlier test has used the card
+
+
+def started_by(supervisor: str, run: RunDir) -> subprocess.Popen[bytes]:
+    """A process of a run in a session of its own, deaf to SIGTERM."""
+    env = {**os.environ, RUN_DIR_VARIABLE: run.mark[RUN_DIR_VARIABLE], SUPERVISOR_VARIABLE: supervisor}
+    deaf = ("env", "--ignore-signal=TERM", "sleep", "600")
+    return subprocess.Popen(deaf, env=env, start_new_session=True)
+
+
+def test_ranks_end_what_their_dead_supervisor_started_and_nothing_of_the_next_one(tmp_path: Path) -> None:
+    run = RunDir(tmp_path / "run")
+    run.ranks.mkdir(parents=True)
+    with started_by("17", run) as frozen, started_by("17", run) as daemon, started_by("18", run) as later:
+        (run.ranks / "0").write_bytes(msgspec.json.encode(RankId(0, frozen.pid, start_time_of(frozen.pid) or 0)))
+        frozen.send_signal(signal.SIGSTOP)
+
+        guard.end_others(run, "17")
+
+        assert (frozen.wait(5), daemon.wait(5)) == (-signal.SIGKILL, -signal.SIGKILL)
+        assert later.poll() is None
+        later.kill()
 
 
 @pytest.mark.parametrize("has_pidfd", [True, False])
