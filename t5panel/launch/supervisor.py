@@ -58,7 +58,8 @@ LONGEST_STOP_SECONDS = 1800.0
 """From a stop request to the forced end, however long a checkpoint takes: a slow disk gets half an hour."""
 FAREWELL_SECONDS = 30.0
 """From rank 0's result to the forced end of a launcher that does not exit."""
-TERM_SECONDS = 5.0
+TERM_SECONDS = 2.0
+"""From SIGTERM to SIGKILL of what is left: nothing saves at SIGTERM, and three libraries' launchers pass it on at once."""
 EXIT_STOPPED = 130
 EXIT_FAULTS = 4
 
