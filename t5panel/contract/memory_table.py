@@ -1,8 +1,8 @@
 """The table of memory: what a training step allocates, section by section, with sizes as products of model dimensions.
 
 Written by the simulator of the trainers, read by the plan. A section is a stretch of a step: before the first block,
-one block forward or backward, the loss. Of each stack the first, a middle and the last block are kept; deeper models
-repeat the middle one.
+one block forward or backward, the loss. Of each stack the first, the second, a middle and the last block are kept;
+deeper models repeat the middle one.
 """
 
 from __future__ import annotations
@@ -107,4 +107,4 @@ class Table(msgspec.Struct, frozen=True):
     """Versions of torch that were found to give this table."""
     sections: tuple[Section, ...]
     kinds: dict[str, dict[str, int]]
-    """Kind → name of a section → its number. Names: begin, loss; Fe, Fd, Be, Bd with .first, .middle or .last."""
+    """Kind → name of a section → its number. Names: begin, loss; Fe, Fd, Be, Bd with .first, .second, .middle or .last."""

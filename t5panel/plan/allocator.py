@@ -1,7 +1,7 @@
 """torch's CUDA caching allocator on paper: how many bytes its blocks and segments take for a given order of requests.
 
 Source: c10/cuda/CUDACachingAllocator.cpp of torch 2.11, default settings (no maximum split size, one stream). Segments
-are never given back here: on a card that happens only when a request would fail.
+are given back only when told to: on a card that also happens when a request would fail.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ LARGE_REMAINDER = MIB
 class Block:
     """A piece of a segment; `before` and `after` are its neighbours there."""
 
-    __slots__ = ("address", "after", "before", "free", "size", "small")
+    __slots__ = ("address", "after", "before", "free", "pool", "size")
 
-    def __init__(self, address: int, size: int, *, small: bool) -> None:
-        self.address, self.size, self.small = address, size, small
+    def __init__(self, address: int, size: int, pool: list[Block]) -> None:
+        self.address, self.size, self.pool = address, size, pool
         self.free = False
         self.before: Block | None = None
         self.after: Block | None = None
@@ -33,33 +33,40 @@ class Block:
 
 
 class Allocator:
-    """Blocks handed out and segments taken, in bytes. Addresses are made up: they only order blocks of one size."""
+    """Blocks handed out and segments taken, in bytes. Addresses are made up: they only order blocks of one size.
 
-    def __init__(self) -> None:
+    With `expandable` segments each pool is one segment that grows, and every remainder is split off.
+    """
+
+    def __init__(self, *, expandable: bool = False) -> None:
         self.allocated = 0
         self.reserved = 0
         self.peak = 0
-        """Highest `allocated` since the last `reset_peak`."""
-        self._large: list[Block] = []
-        self._small: list[Block] = []
+        """Highest `allocated` since the last `reset_peaks`."""
+        self.reserved_peak = 0
+        self._expandable = expandable
+        self._pools: dict[tuple[int, bool], list[Block]] = {}
+        self._ends: dict[int, Block] = {}
         self._next_address = 1 << 40
-        self._wanted = Block(0, 0, small=False)
+        self._wanted = Block(0, 0, [])
 
-    def malloc(self, request: int) -> Block:
-        """Hand out a block for so many bytes."""
-        size = -(-request // ROUNDING) * ROUNDING
+    def malloc(self, request: int, stream: int = 0) -> Block:
+        """Hand out a block for so many bytes. Blocks of different streams share no segment."""
+        size = -(-request // ROUNDING) * ROUNDING or ROUNDING
         small = size <= SMALL_REQUEST
-        pool = self._small if small else self._large
+        pool = self._pools.setdefault((stream, small), [])
         self._wanted.size = size
         place = bisect_left(pool, self._wanted)
-        block = pool.pop(place) if place < len(pool) else self._new_segment(size, small=small)
+        block = pool.pop(place) if place < len(pool) else self._new_segment(size, pool, small=small)
         left = block.size - size
-        if left >= ROUNDING if small else left > LARGE_REMAINDER:
-            rest = Block(block.address + size, left, small=small)
+        if left >= ROUNDING if small or self._expandable else left > LARGE_REMAINDER:
+            rest = Block(block.address + size, left, pool)
             rest.free = True
             rest.before, rest.after = block, block.after
             if block.after is not None:
                 block.after.before = rest
+            elif self._expandable:
+                self._ends[id(pool)] = rest
             block.after, block.size = rest, size
             insort(pool, rest)
         block.free = False
@@ -70,37 +77,57 @@ class Allocator:
     def free(self, block: Block) -> None:
         """Take a block back and join it with its free neighbours."""
         self.allocated -= block.size
-        pool = self._small if block.small else self._large
+        pool = block.pool
         if block.before is not None and block.before.free:
             before = block.before
             del pool[bisect_left(pool, before)]
-            block = _joined(before, block)
+            block = self._joined(before, block)
         if block.after is not None and block.after.free:
             del pool[bisect_left(pool, block.after)]
-            block = _joined(block, block.after)
+            block = self._joined(block, block.after)
         block.free = True
         insort(pool, block)
 
-    def reset_peak(self) -> None:
-        """Look for the highest `allocated` from now on."""
-        self.peak = self.allocated
+    def empty_cache(self) -> None:
+        """Give back segments without a living block."""
+        for pool in self._pools.values():
+            for block in [each for each in pool if each.before is None and each.after is None]:
+                pool.remove(block)
+                self.reserved -= block.size
 
-    def _new_segment(self, size: int, *, small: bool) -> Block:
+    def reset_peaks(self) -> None:
+        """Look for the highest figures from now on."""
+        self.peak, self.reserved_peak = self.allocated, self.reserved
+
+    def _new_segment(self, size: int, pool: list[Block], *, small: bool) -> Block:
         if small:
             taken = SMALL_SEGMENT
-        elif size < OWN_SEGMENT_FROM:
+        elif size < OWN_SEGMENT_FROM and not self._expandable:
             taken = LARGE_SEGMENT
         else:
             taken = -(-size // SEGMENT_ROUNDING) * SEGMENT_ROUNDING
+        end = self._ends.get(id(pool)) if self._expandable else None
+        if end is not None and end.free:
+            taken -= end.size // SEGMENT_ROUNDING * SEGMENT_ROUNDING
+            del pool[bisect_left(pool, end)]
+            end.size += taken
         self.reserved += taken
-        block = Block(self._next_address, taken, small=small)
-        self._next_address += taken + (1 << 30)  # never a neighbour
+        self.reserved_peak = max(self.reserved_peak, self.reserved)
+        if end is not None and end.free:
+            return end
+        block = Block(self._next_address, taken, pool)
+        self._next_address += taken + (0 if self._expandable else 1 << 30)  # a segment is no neighbour of the next
+        if self._expandable:
+            if end is not None:
+                end.after, block.before = block, end
+            self._ends[id(pool)] = block
         return block
 
-
-def _joined(first: Block, second: Block) -> Block:
-    first.size += second.size
-    first.after = second.after
-    if second.after is not None:
-        second.after.before = first
-    return first
+    def _joined(self, first: Block, second: Block) -> Block:
+        first.size += second.size
+        first.after = second.after
+        if second.after is not None:
+            second.after.before = first
+        elif self._expandable:
+            self._ends[id(first.pool)] = first
+        return first

@@ -225,21 +225,19 @@ def walk_of(step: TrainingStep, *, given: bool) -> Walk:
         gradients += times * of_gradients
         logits += sum([coef * values[index] for index, coef in section.change if index in prepared.logits]) * times
 
-    encoder, decoder = step.shape.num_layers - 2, step.shape.num_decoder_layers - 2
+    encoder, decoder = step.shape.num_layers, step.shape.num_decoder_layers
     run("begin")
-    run("Fe.first")
-    run("Fe.middle", encoder)
-    run("Fe.last")
-    run("Fd.first")
-    run("Fd.middle", decoder)
-    run("Fd.last")
+    for stack, count in (("Fe", encoder), ("Fd", decoder)):
+        run(f"{stack}.first")
+        run(f"{stack}.second", min(1, count - 2))
+        run(f"{stack}.middle", count - 3)
+        run(f"{stack}.last")
     run("loss")
-    run("Bd.last")
-    run("Bd.middle", decoder)
-    run("Bd.first")
-    run("Be.last")
-    run("Be.middle", encoder)
-    run("Be.first")
+    for stack, count in (("Bd", decoder), ("Be", encoder)):
+        run(f"{stack}.last")
+        run(f"{stack}.middle", count - 3)
+        run(f"{stack}.second", min(1, count - 2))
+        run(f"{stack}.first")
     return Walk(
         above=int(above),
         gradients=int(at[1]),

@@ -35,6 +35,7 @@ class TrainingStep:
     zero: Zero | None = None
     chunk: int = 0
     """Target tokens of a chunk of a chunked loss."""
+    expandable_segments: bool = False
     transformers: str = "5.23"
     torch: str = "2.13"
 

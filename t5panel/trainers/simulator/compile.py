@@ -1,4 +1,4 @@
-"""From a recorded step to the sections of a table: sizes become products of dimensions, blocks three templates."""
+"""From a recorded step to the sections of a table: sizes become products of dimensions, blocks four templates."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from t5panel.trainers.simulator import tape
 from t5panel.trainers.simulator.step import Kind, Sizes, record
 from t5panel.trainers.simulator.tape import Symbols
 
-LAYERS = 5
-"""Two ends and three between: the one in the middle has neighbours of its own kind on both sides."""
-MIDDLE = LAYERS // 2
+LAYERS = 6
+MIDDLE = 3
+"""A middle block with neighbours of its own kind. The second block is told apart: going back, what all blocks share of
+the first one is used for the last time there."""
 SIZES = Sizes(
     batch=5,
     source=136,
@@ -121,7 +122,7 @@ def section_name(origin: Origin) -> str | None:
     """`Fe.first`; None for a block whose template another one is."""
     if origin.stack in ("begin", "loss"):
         return origin.stack
-    end = {0: "first", MIDDLE: "middle", LAYERS - 1: "last"}.get(origin.layer)
+    end = {0: "first", 1: "second", MIDDLE: "middle", LAYERS - 1: "last"}.get(origin.layer)
     return f"{origin.stack}.{end}" if end else None
 
 

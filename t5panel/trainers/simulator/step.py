@@ -101,7 +101,7 @@ def record(kind: Kind, sizes: Sizes, symbols: Symbols | None = None) -> Recorded
 
 def _contexts(tape: Tape, autocast: Autocast) -> Contexts:
     """What torch's checkpoint enters: nothing in the forward pass, our rules in a recomputation."""
-    return lambda: (nullcontext(), _recomputing(tape, autocast))
+    return lambda: (nullcontext(), _Recomputing(tape, autocast))
 
 
 def _forward(
@@ -188,15 +188,22 @@ def _cutting(forward: Callable[..., Any], name: str, tape: Tape) -> Callable[...
     return cutting_forward
 
 
-@contextmanager
-def _recomputing(tape: Tape, autocast: Autocast) -> Iterator[None]:
-    """A block's recomputation has an autocast region of its own, whose copies of weights go when it ends."""
-    tape.recomputing += 1
-    try:
-        yield
-    finally:
-        tape.recomputing -= 1
-        autocast.leave()
+class _Recomputing(AbstractContextManager[None]):
+    """A block's recomputation has an autocast region of its own, whose copies of weights go when it ends.
+
+    A class and no generator: recomputation ends with an exception, which a generator's frames would keep alive, and
+    with it the block's tensors.
+    """
+
+    def __init__(self, tape: Tape, autocast: Autocast) -> None:
+        self._tape, self._autocast = tape, autocast
+
+    def __enter__(self) -> None:
+        self._tape.recomputing += 1
+
+    def __exit__(self, *_: object) -> None:
+        self._tape.recomputing -= 1
+        self._autocast.leave()
 
 
 def _build(kind: Kind, sizes: Sizes, contexts: Contexts) -> Any:  # noqa: ANN401

@@ -1,0 +1,106 @@
+"""A table's sections laid out for a model: every birth and death of one forward and backward pass, in order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from t5panel.contract.memory_table import WORKSPACE, Birth, Death, Place, Ready, Section
+from t5panel.plan.peak import CUBLAS_WORKSPACE
+from t5panel.plan.step import TrainingStep
+from t5panel.plan.table import sections_of
+
+PassEvent = tuple[Any, ...]
+"""("+", key, bytes): a storage is born · ("-", key): it dies · ("grad", weight's name, key): a gradient is complete in
+it · ("phase",): the forward pass ends."""
+_STACKS = {"e": "encoder", "d": "decoder"}
+
+
+def pass_of(step: TrainingStep) -> list[PassEvent]:
+    """The events of a pass. Stacks need two blocks at least.
+
+    Raises: NoTableError when nothing is known of the versions or of this kind of step.
+    """
+    sections = sections_of(step.transformers, step.kind)
+    layers = {"e": step.shape.num_layers, "d": step.shape.num_decoder_layers}
+    letters = step.values
+    sizes: dict[tuple[float, str], int] = {}
+    born: dict[tuple[str, int], dict[int, int]] = {}
+    events: list[PassEvent] = []
+    keys = iter(range(1, 1 << 62))
+
+    def size_of(birth: Birth) -> int:
+        term = (birth.coefficient, birth.monomial)
+        if term not in sizes:
+            product = birth.coefficient
+            for letter in birth.monomial:
+                product *= letters[letter]
+            sizes[term] = int(product)
+        return sizes[term]
+
+    def storages(here: tuple[str, int], stack: str, place: Place, labels: tuple[int, ...]) -> Iterator[int]:
+        for layer in _layers(here, stack, place, layers):
+            there = born[stack, layer]
+            for label in labels:
+                yield there.pop(label)
+
+    def run(name: str, section: Section, layer: int) -> None:
+        stack = name.split(".", maxsplit=1)[0]
+        here = (stack, layer)
+        mine = born.setdefault(here, {})
+        for event in section.events:
+            if isinstance(event, Birth):
+                key = next(keys)
+                size = CUBLAS_WORKSPACE if event.monomial == WORKSPACE else size_of(event)
+                mine[event.label] = key
+                events.append(("+", key, size))
+            elif isinstance(event, Death):
+                for key in storages(here, event.stack, event.place, event.labels):
+                    events.append(("-", key))
+            else:
+                events.append(_completed(event, here, born, layers))
+
+    for name, layer in _order(layers):
+        if name == "loss":
+            events.append(("phase",))
+        run(name, sections[name], layer)
+    return events
+
+
+def _completed(
+    event: Ready, here: tuple[str, int], born: dict[tuple[str, int], dict[int, int]], layers: dict[str, int]
+) -> PassEvent:
+    (layer,) = _layers(here, event.stack, event.place, layers)
+    name = event.parameter
+    if name.startswith("layer."):
+        name = f"{_STACKS[here[0][1]]}.block.{here[1]}.{name}"
+    return ("grad", name, born[event.stack, layer][event.label])
+
+
+def _order(layers: dict[str, int]) -> Iterator[tuple[str, int]]:
+    """Sections in the order in which a pass runs them, with their block's number."""
+    yield "begin", 0
+    for letter in "ed":
+        for layer in range(layers[letter]):
+            yield f"F{letter}.{_end(layer, layers[letter])}", layer
+    yield "loss", 0
+    for letter in "de":
+        for layer in reversed(range(layers[letter])):
+            yield f"B{letter}.{_end(layer, layers[letter])}", layer
+
+
+def _end(layer: int, count: int) -> str:
+    if layer in (0, count - 1):
+        return "first" if layer == 0 else "last"
+    return "second" if layer == 1 else "middle"
+
+
+def _layers(here: tuple[str, int], stack: str, place: Place, layers: dict[str, int]) -> range:
+    """The blocks that a place means, seen from a section."""
+    if stack in ("begin", "loss"):
+        return range(1)
+    count = layers[stack[1]]
+    if place == "middles":
+        return range(1, count - 1)
+    at = {"first": 0, "last": count - 1, "here": here[1], "before": here[1] - 1, "after": here[1] + 1}[place]
+    return range(at, at + 1)
