@@ -1,4 +1,4 @@
-"""A part of the fault campaign: each launcher is broken in several ways, and every kind of blow comes up."""
+"""A part of the fault campaign: each launcher is broken in two ways or three, and every kind of blow comes up."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.faults.blows import BLOWS, PRESETS
 from tests.faults.campaign import Schedule, carry_out, every_blow, schedule_of, subset
 from tests.faults.observed import load_words
 
-SEED = 1
+SEED = 19
 
 
 @pytest.fixture(autouse=True)
