@@ -11,10 +11,10 @@ from t5panel.contract.layout import RunDir
 from t5panel.contract.records import Start, Step
 from tests.faults.blows import BLOWS
 from tests.faults.light import losses_until
-from tests.faults.observed import is_whole, lines_of, load_words, metrics_of, overload
+from tests.faults.observed import is_whole, lines_of, load_words, metrics_of
 
 LIMITS = {"stop": 10.0, "SIGTERM to the supervisor": 10.0, "stop --now": 3.0}
-"""Seconds from a request to the end of the last process, on a machine that has a core for every process that runs."""
+"""Seconds from a request to the end of the last process."""
 
 
 @dataclass
@@ -50,9 +50,9 @@ class Report:
         self.faults += other.faults
 
     def took(self, name: str, seconds: float) -> None:
-        """Note how long an end took; too long is a broken promise, where the machine had time for it."""
+        """Note how long an end took; too long is a broken promise, however much else the machine does."""
         self.seconds.setdefault(name, []).append(seconds)
-        if seconds > LIMITS.get(name, math.inf) * overload():
+        if seconds > LIMITS.get(name, math.inf):
             self.faults.append(f"{name} took {seconds:.1f} s ({load_words()})")
 
     def slowest(self, *names: str) -> float | None:
