@@ -446,7 +446,12 @@ async def test_a_run_that_was_cut_off_or_died_while_paused_goes_on_with_one_key(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     resumed: list[RunDir] = []
-    monkeypatch.setattr(session, "resume", lambda run, *, queue: resumed.append(run))
+
+    def note(run: RunDir, *, queue: bool) -> None:
+        assert not queue
+        resumed.append(run)
+
+    monkeypatch.setattr(session, "resume", note)
     runs = [
         crashed(home),
         ended(crashed(home, "20260101-100000-manual"), "paused", "paused until 22:00"),
