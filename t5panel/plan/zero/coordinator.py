@@ -1,0 +1,228 @@
+"""When stage 3 has which weights on the card: fetched, prefetched and released as the modules run."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from t5panel.plan.zero.card import BF16, COMPUTE, GATHER, Card
+from t5panel.plan.zero.settings import Zero
+
+Status = Literal["away", "flying", "here"]
+
+
+@dataclass
+class _Gather:
+    """An all-gather of several parameters in one flat buffer (PP:1329); the buffer goes with the last waiter."""
+
+    params: list[int]
+    flat: object
+    waiting: int
+    complete: bool = False
+
+
+class Coordinator:
+    """PartitionedParameterCoordinator (PC). The first pass is recorded; from the second on its order is known."""
+
+    def __init__(self, zero: Zero, card: Card, sizes: Sequence[int], modules: Mapping[str, Sequence[int]]) -> None:
+        self.zero, self.card, self.sizes, self.modules = zero, card, sizes, modules
+        self.parts = [-(-n // zero.world) for n in sizes]
+        """Elements of a rank's part of every parameter."""
+        self.stream = GATHER if zero.overlaps else COMPUTE
+        self.persistent = self._persistent()
+        self.data: list[object] = [None] * len(sizes)
+        self.status: list[Status] = ["away"] * len(sizes)
+        self.flying: dict[int, _Gather | None] = {}
+        self.active: list[set[str]] = [set() for _ in sizes]
+        self.backward: dict[str, None] = {}  # modules in backward, in order
+        self.mode: Literal["invalid", "record", "complete"] = "invalid"
+        self.modules_seen: list[str] = []
+        self.queue: deque[tuple[int, int]] = deque()
+        self.trace: list[tuple[int, int]] = []
+        self.fetched_for: dict[int, int] = {}
+        self.turn = 0
+        self.available = 0
+
+    def begin_pass(self) -> None:
+        """PC:211 reset_step, at the start of every forward pass."""
+        self._land()
+        if self.mode == "invalid":
+            self.mode = "record"
+        elif self.mode == "record":
+            self.mode = "complete"
+            self.trace = [
+                (p, turn) for turn, name in enumerate(self.modules_seen) for p in sorted(self.modules.get(name, ()))
+            ]
+        self.queue = deque(self.trace)
+        self.fetched_for = {}
+        self.turn = 0
+        self.available = 0
+
+    def run(self, hook: str, name: str) -> None:
+        """A module's hook fires."""
+        if hook in ("pre_forward", "pre_backward"):
+            if hook == "pre_backward":
+                self.backward[name] = None
+            self._fetch(name)
+        else:
+            if hook == "post_backward":
+                self.backward.pop(name, None)
+            self._release_module(name)
+
+    def end_pass(self) -> None:
+        """PC:574: modules whose hook after backward never fired (embeddings)."""
+        while self.backward:
+            name, _ = self.backward.popitem()
+            for p in self.modules.get(name, ()):
+                self.active[p].discard(name)
+                if p not in self.persistent:
+                    self._release(p)
+
+    def release_all(self) -> None:
+        """S3:3322 _partition_all_parameters, before the optimizer steps."""
+        for p in list(self.flying):
+            self._wait(p)
+        for p in range(len(self.sizes)):
+            self.active[p].clear()
+            self._release(p)
+
+    def gather_persistent(self) -> None:
+        """S3:2840 _post_step; PP:2028 views if there is one rank."""
+        kept = [p for p in sorted(self.persistent) if self.status[p] == "away"]
+        if self.zero.world > 1 or self.zero.offload_param or len(kept) == 1:
+            self._gather_now(kept)
+        for p in kept:
+            self.status[p] = "here"
+
+    def touch(self, p: int) -> None:
+        """Gather a parameter and release it at once."""
+        self._gather_now([p])
+        self._release_data(p)
+
+    def _persistent(self) -> set[int]:
+        """parameter_offload.py:317."""
+        kept: set[int] = set()
+        numel = 0
+        for p, n in enumerate(self.sizes):
+            if n <= self.zero.param_persistence_threshold and n + numel <= self.zero.model_persistence_threshold:
+                kept.add(p)
+                numel += n
+        return kept
+
+    def _gather_now(self, params: Sequence[int], stream: int = COMPUTE) -> None:
+        """PP:2028 and PP:2131: gathered at once, a buffer each that is the parameter itself."""
+        local = [self.card.born(BF16 * self.parts[p], stream) for p in params] if self.zero.offload_param else []
+        for p in params:
+            self.data[p] = self.card.born(BF16 * self.parts[p] * self.zero.world, stream)
+        self.card.dies(*local)
+
+    def _release_data(self, p: int) -> None:
+        self.card.dies(self.data[p])
+        self.data[p] = None
+
+    def _all_gather(self, params: Iterable[int]) -> None:
+        """PC:603 __all_gather_params_."""
+        away = sorted(p for p in params if self.status[p] == "away")
+        if not away:
+            return
+        self.available += sum(self.sizes[p] for p in away)
+        for p in away:
+            self.status[p] = "flying"
+        if self.zero.world == 1:
+            for p in away:
+                self.data[p] = self.card.born(BF16 * self.sizes[p], self.stream) if self.zero.offload_param else None
+                self.flying[p] = None
+        elif len(away) == 1:  # PP:1373 _all_gather_sequential: the buffer becomes the parameter
+            self._gather_now(away, self.stream)
+            self.flying[away[0]] = None
+        else:  # PP:1329 _all_gather_dtype
+            flat = self.card.born(BF16 * self.zero.world * sum(self.parts[p] for p in away), self.stream)
+            local = [BF16 * self.parts[p] for p in away] if self.zero.offload_param else []
+            self.card.dies(*[self.card.born(n, self.stream) for n in local])
+            handle = _Gather(away, flat, len(away))
+            for p in away:
+                self.flying[p] = handle
+
+    def _wait(self, p: int) -> None:
+        """PP:761 AllGatherCoalescedHandle.wait: the first waiter copies all parameters out of the flat buffer."""
+        handle = self.flying.pop(p)
+        if handle is None:
+            self.status[p] = "here"
+            return
+        if not handle.complete:
+            for q in handle.params:
+                self.data[q] = self.card.born(BF16 * self.sizes[q], self.stream)
+                self.status[q] = "here"
+            handle.complete = True
+        handle.waiting -= 1
+        if handle.waiting == 0:
+            self.card.dies(handle.flat)
+
+    def _release(self, p: int) -> None:
+        """PC:640 __release_param."""
+        if self.status[p] == "here" and not self.active[p]:
+            self._release_data(p)
+            self.status[p] = "away"
+            self.available -= self.sizes[p]
+
+    def _land(self) -> None:
+        for p in list(self.flying):
+            self._wait(p)
+            self._release(p)
+
+    def _fetch(self, name: str) -> None:
+        """PC:298 fetch_sub_module."""
+        if self.mode == "record":
+            self.modules_seen.append(name)
+        params = list(self.modules.get(name, ()))
+        self._all_gather(params)
+        for p in params:
+            self.active[p].add(name)
+            if p in self.flying:
+                self._wait(p)
+        if self.mode == "complete":
+            self._prefetch(params)
+            self.turn += 1
+
+    def _prefetch(self, params: Sequence[int]) -> None:
+        """PC:415: what the next modules need, up to `prefetch_bucket_size` elements at every module."""
+        new = {p for p in params if self.fetched_for.get(p, -1) < self.turn}
+        popped: set[int] = set()
+        while self.queue and len(popped) < len(new):
+            p, last = self.queue.popleft()
+            self.fetched_for[p] = last
+            popped.add(p)
+        limit = min(self.zero.max_live_parameters - self.available, self.zero.prefetch_bucket_size)
+        ahead: set[int] = set()
+        numel = 0
+        while self.queue and numel < limit:
+            p, last = self.queue.popleft()
+            self.fetched_for[p] = max(self.fetched_for.get(p, -1), last)
+            if self.status[p] == "away" and p not in ahead:
+                ahead.add(p)
+                numel += self.sizes[p]
+        if numel:
+            self._all_gather(ahead)
+
+    def _release_module(self, name: str) -> None:
+        """PC:519 release_sub_module."""
+        params = self.modules.get(name, ())
+        release = self._releasable(params) if self.mode == "complete" else set(params)
+        for p in params:
+            self.active[p].discard(name)
+            if p in release:
+                self._release(p)
+
+    def _releasable(self, params: Sequence[int]) -> set[int]:
+        """PC:654 __params_to_release: not what persists, is already prefetched for later, or is needed again soon."""
+        release = {p for p in params if p not in self.persistent and self.fetched_for.get(p, -1) <= self.turn}
+        numel = 0
+        for later in self.modules_seen[self.turn :]:
+            if not release or numel >= self.zero.max_reuse_distance:
+                break
+            for p in self.modules.get(later, ()):
+                release.discard(p)
+                numel += self.sizes[p]
+        return release
