@@ -141,6 +141,32 @@ def plan(*, machine: str | None, as_json: bool, **options: Any) -> None:  # noqa
 
 
 @main.command()
+@click.argument("records", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@ends_with_exit_code
+def estimate(*, records: Path, as_json: bool) -> None:
+    """Predict the memory of measured steps, and by how much that is off."""
+    import msgspec
+
+    from t5panel.plan.memory import CONTEXT
+    from t5panel.plan.records import predict, read_records, summary
+    from t5panel.render import prediction_lines
+
+    try:
+        text = records.read_bytes()
+    except OSError as error:
+        raise UsageError.of(str(records), error.strerror or str(error), "a JSON list of records") from error
+    predictions = predict(read_records(text, str(records)), str(records), context=CONTEXT)
+    if as_json:
+        say_json(msgspec.to_builtins(predictions))
+    else:
+        for line in prediction_lines(predictions):
+            say(line)
+    for line in summary(predictions):
+        (note if as_json else say)(line)
+
+
+@main.command()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @ends_with_exit_code
 def presets(*, as_json: bool) -> None:

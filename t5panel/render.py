@@ -14,12 +14,15 @@ from t5panel.launch.commands import Command
 from t5panel.monitor.history import Snapshot
 from t5panel.monitor.runs import RunState, prepared_text
 from t5panel.plan.machine import GIB
-from t5panel.plan.memory import STATES_ONLY, CardMemory
+from t5panel.plan.memory import CardMemory
 from t5panel.plan.planning import Plan, batch_formula
+from t5panel.plan.records import Prediction
 from t5panel.render_speed import estimate_json, estimate_lines
 
 SEVERITY_MARK = {"info": "·", "warning": "!", "error": "✗"}
 _NOT_TEXT = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f]")
+MEMORY_PARTS = ("weights", "gradients", "optimizer", "activations", "logits", "buckets", "workspace")
+MEMORY_BASIS = "the model's own step replayed through torch's allocator at the longest rows (README, Measured)"
 TRACEBACK_LINES = 8
 """Of a traceback's end: its last frames and the exception."""
 
@@ -71,7 +74,12 @@ def plan_json(plan: Plan, command: Command) -> dict[str, Any]:
         "device": plan.spec.device,
         "rehearsal": plan.rehearsal,
         "spec": plan.spec.model_dump(mode="json"),
-        "vram": {"per_card": cards, "low": None, "high": None, "basis": STATES_ONLY},
+        "vram": {
+            "per_card": cards,
+            "low": max((card.low for card in plan.cards), default=None),
+            "high": max((card.high for card in plan.cards), default=None),
+            "basis": MEMORY_BASIS if plan.cards else None,
+        },
         "ram": None
         if ram is None
         else {
@@ -94,19 +102,21 @@ def _card_json(card: CardMemory) -> dict[str, Any]:
     return {
         "index": card.index,
         "capacity": card.capacity,
-        "allocated": card.states,
-        "reserved": None,
+        "requested": card.need.requested,
+        "allocated": card.need.allocated,
+        "reserved": card.need.reserved,
         "context": card.context,
-        "parts": {
-            "weights": card.weights,
-            "gradients": card.gradients,
-            "optimizer": card.optimizer,
-            "activations": None,
-            "logits": None,
-            "buckets": card.buckets,
-            "workspace": None,
-        },
+        "low": card.low,
+        "high": card.high,
+        "verdict": card.verdict,
+        "parts": memory_parts(card),
     }
+
+
+def memory_parts(card: CardMemory) -> dict[str, int]:
+    """A card's requested bytes by purpose."""
+    parts = card.need.parts
+    return {name: getattr(parts, name) for name in MEMORY_PARTS}
 
 
 def plan_lines(plan: Plan, command: Command) -> Iterator[str]:
@@ -119,7 +129,12 @@ def plan_lines(plan: Plan, command: Command) -> Iterator[str]:
     yield f"batch     {batch_formula(spec)} rows per optimizer step"
     yield f"precision {precision(plan)}"
     for card in plan.cards:
-        yield f"card {card.index}    {gib(card.states + card.context)} of {gib(card.capacity)}: {_parts(card)}"
+        yield (
+            f"card {card.index}    {gib(card.expected)} of {gib(card.capacity)}, "
+            f"between {gib(card.low)} and {gib(card.high)}"
+        )
+    if plan.cards:
+        yield f"          {parts_text(plan.cards[0])}"
     if plan.ram:
         total, capacity, per_rank = (gib(size) for size in (plan.ram.total, plan.ram.capacity, plan.ram.per_rank))
         yield f"host RAM  {total} of {capacity}, {per_rank} per rank (estimate)"
@@ -169,9 +184,22 @@ def _why_on_cpu(plan: Plan) -> str:
     return "the CPU was asked for" if plan.machine.cards else "no NVIDIA card was found"
 
 
-def _parts(card: CardMemory) -> str:
-    parts = ("weights", "gradients", "optimizer", "buckets", "context")
-    return ", ".join(f"{name} {getattr(card, name) / GIB:.2f}" for name in parts) + " (states only)"
+def parts_text(card: CardMemory) -> str:
+    """`weights 0.4, … context 1.2 GiB`; what the allocator adds to the parts is told as its overhead."""
+    sizes = {**memory_parts(card), "overhead": card.need.reserved - card.need.requested, "context": card.context}
+    return ", ".join(f"{name} {size / GIB:.1f}" for name, size in sizes.items() if size >= GIB / 20) + " GiB"
+
+
+def prediction_lines(predictions: Iterable[Prediction]) -> Iterator[str]:
+    """Each record's predicted peaks, and their errors where they were measured."""
+    for each in predictions:
+        figures = {"requested": each.requested, "allocated": each.allocated, "reserved": each.reserved}
+        errors = each.error or {}
+        shown = (
+            f"{name} {size / GIB:7.3f}" + (f" {100 * errors[name]:+6.2f} %" if name in errors else "")
+            for name, size in figures.items()
+        )
+        yield f"{each.id:<78} {'  '.join(shown)}  GiB{'  FALSE FIT' if each.false_fit else ''}"
 
 
 def progress_line(snapshot: Snapshot) -> str:

@@ -75,7 +75,15 @@ def prospect(wish: Wish, *, machine: Machine | None = None) -> Prospect:
     rehearsal = wants_rehearsal(preset.spec, here)
     findings = (*inspection.findings, *around)
     known = experience(preset.spec, samples=wish.samples, price=wish.price)
-    plan = make_plan(preset, here, shape=inspection.shape, rehearsal=rehearsal, findings=findings, known=known)
+    plan = make_plan(
+        preset,
+        here,
+        shape=inspection.shape,
+        rehearsal=rehearsal,
+        versions=inspection.versions,
+        findings=findings,
+        known=known,
+    )
     command = command_for(plan.spec, run, port=free_port(), cores=here.cores)
     return Prospect(preset, plan, run, prepare_command_for(plan.spec, run), command, inspection.versions)
 

@@ -107,4 +107,4 @@ class Table(msgspec.Struct, frozen=True):
     """Versions of torch that were found to give this table."""
     sections: tuple[Section, ...]
     kinds: dict[str, dict[str, int]]
-    """Kind → name of a section → its number. Names: begin, loss; Fe, Fd, Be, Bd with .first, .second, .middle or .last."""
+    """Kind → name of a section → its number: begin, loss; Fe, Fd, Be, Bd with .first, .second, .middle or .last."""

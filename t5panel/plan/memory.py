@@ -1,13 +1,18 @@
-"""VRAM per card before the start. So far model states only: activations, logits and workspace are not counted."""
+"""VRAM per card before the start: what a run's step needs, what stands beside it on the card, and whether that fits."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from t5panel.contract.memory_table import minor
 from t5panel.contract.shapes import Shape
 from t5panel.contract.spec import RunSpec
 from t5panel.plan.machine import CardFacts
+from t5panel.plan.need import Need
+from t5panel.plan.step import OptimizerName, TrainingStep
+from t5panel.plan.zero import Zero
 
 Verdict = Literal["fits", "tight", "no"]
 MIB = 2**20
@@ -16,67 +21,87 @@ CONTEXT = 639 * MIB
 """CUDA context and loaded modules. Source: measured on one H100 with torch 2.11; differs by card."""
 COMMUNICATOR = 566 * MIB
 """NCCL communicator on top of the context. Same measurement, a world of one."""
-TIGHT_SHARE = 0.6
-"""States above this share of a card leave so little for activations that we no longer say `fits`."""
-
-REDUCE_BUCKET_SIZE = 500_000_000
-"""Elements, where a preset names none or `auto`. Source: DeepSpeedZeroConfig, deepspeed 0.19."""
-
-STATES_ONLY = (
-    "states only: weights, gradients, optimizer and buckets; activations, logits and workspace are not counted"
-)
+LENGTH_ROUNDING = 8
+"""Our batches are padded to a multiple of it."""
+OPTIMIZERS: Mapping[str, OptimizerName] = {
+    "adamw_torch": "adamw_foreach",
+    "adamw_torch_fused": "adamw_fused",
+    "adafactor": "adafactor",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class CardMemory:
-    """One card's need in bytes, by part; None where it is not estimated."""
+    """One card: what it has left for us, what a rank needs there, and the context beside it; bytes."""
 
     index: int
     capacity: int
     context: int
-    weights: int
-    gradients: int
-    optimizer: int
-    buckets: int
+    need: Need
 
     @property
-    def states(self) -> int:
-        """Everything the allocator holds for the model's states."""
-        return self.weights + self.gradients + self.optimizer + self.buckets
+    def expected(self) -> int:
+        """What the card will show as used."""
+        return self.need.reserved + self.context
+
+    @property
+    def low(self) -> int:
+        """With less it cannot run."""
+        return self.need.low + self.context
+
+    @property
+    def high(self) -> int:
+        """With so much it needs no luck."""
+        return self.need.high + self.context
 
     @property
     def verdict(self) -> Verdict:
-        """Whether the states leave room; `fits` here never promises room for the activations."""
-        need = self.states + self.context
-        if need > self.capacity:
-            return "no"
-        return "tight" if need > TIGHT_SHARE * self.capacity else "fits"
+        """`tight`: the blocks fit, but not all the segments that the allocator would like."""
+        if self.high <= self.capacity:
+            return "fits"
+        return "tight" if self.low <= self.capacity else "no"
 
 
-def card_memory(spec: RunSpec, shape: Shape, card: CardFacts) -> CardMemory:
-    """The states of one rank on one card. `card.total` less what others hold is its capacity."""
-    weights, gradients, optimizer = _state_bytes(spec, shape)
-    return CardMemory(
-        index=card.index,
-        capacity=card.total - card.used,
-        context=CONTEXT + (COMMUNICATOR if spec.num_gpus > 1 else 0),
-        weights=weights,
-        gradients=gradients,
-        optimizer=optimizer,
-        buckets=_bucket_bytes(spec, shape),
+def context_of(spec: RunSpec) -> int:
+    """What the driver and NCCL take beside torch's allocator."""
+    return CONTEXT + (COMMUNICATOR if spec.num_gpus > 1 else 0)
+
+
+def card_memory(need: Need, card: CardFacts, context: int) -> CardMemory:
+    """A rank's need on a card; its capacity is what others leave of it."""
+    return CardMemory(card.index, card.total - card.used, context, need)
+
+
+def training_step(spec: RunSpec, shape: Shape, versions: Mapping[str, str]) -> TrainingStep:
+    """The step that our trainers run for a spec, at its longest rows."""
+    train, data = spec.train, spec.data
+    under_engine = spec.method == "deepspeed"
+    zero = None
+    if under_engine and train.bf16:
+        zero = Zero.from_config({"gradient_clipping": train.max_grad_norm, **(spec.deepspeed or {})}, spec.num_gpus)
+    return TrainingStep(
+        shape,
+        train.per_device_train_batch_size,
+        _padded(data.max_source_length),
+        _padded(data.max_target_length),
+        precision="bf16" if zero else "autocast" if train.bf16 else "fp32",
+        attention=spec.model.attn_implementation,
+        checkpointing=train.gradient_checkpointing,
+        dropout=train.dropout_rate != 0,
+        loss="summed",
+        optimizer=OPTIMIZERS[train.optim],
+        accumulation=train.gradient_accumulation_steps,
+        wrapper="zero" if zero else "ddp-view" if spec.num_gpus > 1 and not under_engine else "none",
+        zero=zero,
+        transformers=minor(versions["transformers"]),
+        torch=minor(versions.get("torch", "")),
     )
 
 
 def state_bytes_on_host(spec: RunSpec, shape: Shape) -> int:
-    """The states of one CPU rank, in bytes."""
-    return sum(_state_bytes(spec, shape))
+    """Weights, gradients, optimizer and buckets of one CPU rank, in bytes.
 
-
-def _state_bytes(spec: RunSpec, shape: Shape) -> tuple[int, int, int]:
-    """Bytes of weights, gradients and optimizer of one rank.
-
-    Source: ZeRO paper (Rajbhandari et al. 2020), section 3: 2 + 2 + 12 bytes a parameter in mixed precision, each
-    sharded from stages 3, 2 and 1 on; under autocast the weights stay fp32.
+    Source: the ZeRO paper (Rajbhandari et al. 2020), section 3, with the shards of a stage.
     """
     parameters, ranks, stage = shape.parameters, spec.num_gpus, spec.zero_stage
     engine_bf16 = spec.method == "deepspeed" and spec.train.bf16
@@ -87,21 +112,16 @@ def _state_bytes(spec: RunSpec, shape: Shape) -> tuple[int, int, int]:
     def shard(size: int, *, from_stage: int) -> int:
         return size // ranks if stage >= from_stage else size
 
-    return (
-        shard(width * parameters, from_stage=3),
-        shard(width * parameters, from_stage=2),
-        shard(master + moments, from_stage=1),
+    states = (
+        shard(width * parameters, from_stage=3)
+        + shard(width * parameters, from_stage=2)
+        + shard(master + moments, from_stage=1)
     )
+    if stage == 0:
+        return states
+    bucket = Zero.from_config(spec.deepspeed or {}, ranks).reduce_bucket_size
+    return states + 2 * width * min(bucket, parameters)
 
 
-def _bucket_bytes(spec: RunSpec, shape: Shape) -> int:
-    """Communication buffers: DeepSpeed's reduce bucket, doubled by overlap_comm.
-
-    DDP takes none beside the gradients, which are views of its buckets (gradient_as_bucket_view).
-    """
-    if spec.zero_stage == 0:
-        return 0
-    zero = (spec.deepspeed or {}).get("zero_optimization", {})
-    size = zero.get("reduce_bucket_size")
-    elements = min(int(size) if isinstance(size, int | float) else REDUCE_BUCKET_SIZE, shape.parameters)
-    return elements * (2 if spec.train.bf16 else 4) * (2 if zero.get("overlap_comm") else 1)
+def _padded(length: int) -> int:
+    return -(-length // LENGTH_ROUNDING) * LENGTH_ROUNDING

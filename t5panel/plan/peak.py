@@ -154,6 +154,8 @@ class Walk:
     """Highest moment of the loss and its gradient."""
     tail: int
     """Highest moment after it."""
+    backward: tuple[tuple[str, int, int], ...]
+    """Each section after it, with the highest moments of the first and of the last block that it stands for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +201,7 @@ def walk_of(step: TrainingStep, *, given: bool) -> Walk:
     live = gradients = logits = 0.0
     above, at = 0.0, ("begin", 0.0, 0.0)
     tops = {"F": 0.0, "loss": 0.0, "B": 0.0}
+    backward: list[tuple[str, int, int]] = []
 
     def run(name: str, times: int = 1) -> None:
         nonlocal live, gradients, logits, above, at
@@ -214,7 +217,10 @@ def walk_of(step: TrainingStep, *, given: bool) -> Walk:
                 top, highest = value, peak
         of_gradients = 0.0 if given else sum([coef * values[index] for index, coef in section.gradients])
         repeated = max(0.0, change * (times - 1))
-        top += live + repeated
+        top += live
+        if name[0] == "B":
+            backward.append((name, int(top), int(top + change * (times - 1))))
+        top += repeated
         phase = "loss" if name == "loss" else "B" if name[0] == "B" else "F"
         tops[phase] = max(tops[phase], top)
         if top > above:
@@ -246,4 +252,5 @@ def walk_of(step: TrainingStep, *, given: bool) -> Walk:
         forward=int(tops["F"]),
         head=int(tops["loss"]),
         tail=int(tops["B"]),
+        backward=tuple(backward),
     )

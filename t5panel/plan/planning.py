@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from t5panel.contract.records import Severity
@@ -10,9 +11,13 @@ from t5panel.contract.spec import RunSpec
 from t5panel.plan.forecast import NOTHING_KNOWN, Experience, forecast
 from t5panel.plan.host import HostMemory, host_memory
 from t5panel.plan.machine import GIB, CardFacts, Machine
-from t5panel.plan.memory import STATES_ONLY, CardMemory, Verdict, card_memory
+from t5panel.plan.memory import CardMemory, Verdict, card_memory, context_of, training_step
+from t5panel.plan.need import need_of
 from t5panel.plan.speed import Estimate
+from t5panel.plan.table import NoTableError
 from t5panel.presets import Preset
+
+LESS_MEMORY = "a smaller batch with more accumulation, gradient_checkpointing=true, or another card"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,15 +97,19 @@ def make_plan(
     *,
     shape: Shape | None,
     rehearsal: bool,
+    versions: Mapping[str, str],
     findings: tuple[Finding, ...] = (),
     known: Experience = NOTHING_KNOWN,
 ) -> Plan:
-    """The plan of a preset on a machine. `shape` is the model's, None when it could not be read."""
+    """The plan of a preset on a machine. `shape` is the model's, None when it could not be read.
+
+    `versions` are those of the packages that the ranks will import.
+    """
     spec, device_findings = resolve_device(preset.spec, machine)
     used = used_cards(spec, machine)
-    cards = tuple(card_memory(spec, shape, card) for card in used) if shape else ()
+    cards, memory_findings = _cards(spec, shape, used, versions)
     ram = host_memory(spec, shape, machine.ram_limit) if shape else None
-    all_findings = (*device_findings, *findings, *_memory_findings(cards, ram))
+    all_findings = (*device_findings, *findings, *memory_findings, *_memory_findings(cards, ram))
     speed = forecast(spec, shape, used, known)
     return Plan(preset.name, spec, machine, rehearsal, preset.replaced, cards, ram, all_findings, shape, speed)
 
@@ -140,22 +149,37 @@ def _card_findings(spec: RunSpec, machine: Machine) -> tuple[Finding, ...]:
     return ()
 
 
+def _cards(
+    spec: RunSpec, shape: Shape | None, used: tuple[CardFacts, ...], versions: Mapping[str, str]
+) -> tuple[tuple[CardMemory, ...], tuple[Finding, ...]]:
+    """What the run needs on each card; nothing where it cannot be known, and why."""
+    if shape is None or not used:
+        return (), ()
+    try:
+        if "transformers" not in versions:
+            raise NoTableError.of("transformers", "is not installed where the ranks run, so no peak can be predicted")
+        need = need_of(training_step(spec, shape, versions))
+    except NoTableError as error:
+        return (), tuple(
+            Finding("warning", "memory.unknown", f"{fault.where} {fault.message}", fault.hint) for fault in error.faults
+        )
+    context = context_of(spec)
+    return tuple(card_memory(need, card, context) for card in used), ()
+
+
 def _memory_findings(cards: tuple[CardMemory, ...], ram: HostMemory | None) -> tuple[Finding, ...]:
     found = []
-    if cards:
-        found.append(Finding("info", "memory.states-only", f"the VRAM figures are an estimate of {STATES_ONLY}"))
     for card in cards:
+        have = f"{card.capacity / GIB:.1f} GiB are free"
         if card.verdict == "no":
-            need, have = (card.states + card.context) / GIB, card.capacity / GIB
-            hint = "shard more (--set deepspeed.zero_optimization.stage=3) or take a smaller model"
-            found.append(
-                Finding(
-                    "error",
-                    "memory.vram",
-                    f"card {card.index} needs {need:.1f} of {have:.1f} GiB for states alone",
-                    hint,
-                )
+            message = f"card {card.index} needs {card.low / GIB:.1f} GiB at least, {have}"
+            found.append(Finding("error", "memory.vram", message, LESS_MEMORY))
+        elif card.verdict == "tight":
+            message = (
+                f"card {card.index} takes {card.expected / GIB:.1f} GiB when it can, {have}: "
+                "it runs if the allocator finds room for every block"
             )
+            found.append(Finding("warning", "memory.tight", message, LESS_MEMORY))
     if ram and ram.verdict == "no":
         message = f"the ranks need {ram.total / GIB:.1f} GiB of host RAM, the limit is {ram.capacity / GIB:.1f} GiB"
         found.append(Finding("error", "memory.ram", message, "fewer ranks (--set num_gpus=…)"))

@@ -11,7 +11,6 @@ from functools import lru_cache
 
 from t5panel.plan.allocator import MIB, Allocator, Block
 from t5panel.plan.pass_events import PassEvent, pass_of
-from t5panel.plan.peak import input_bytes
 from t5panel.plan.step import TrainingStep, parameters_of
 
 STEPS = 3
@@ -37,11 +36,11 @@ class Card:
         self.requested = 0
         self.peak = 0
 
-    def take(self, size: int) -> tuple[Block, int]:
+    def take(self, size: int, stream: int = 0) -> tuple[Block, int]:
         """Allocate; what `give` wants back."""
         self.requested += size
         self.peak = max(self.peak, self.requested)
-        return self.allocator.malloc(size), size
+        return self.allocator.malloc(size, stream), size
 
     def give(self, taken: tuple[Block, int]) -> None:
         """Free."""

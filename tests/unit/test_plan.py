@@ -14,11 +14,10 @@ from t5panel.errors import UsageError
 from t5panel.plan.disk import checkpoint_bytes, checkpoints_kept
 from t5panel.plan.host import host_memory
 from t5panel.plan.machine import GIB, CardFacts, Machine, parse_machine
-from t5panel.plan.memory import card_memory
 from t5panel.plan.planning import make_plan, resolve_device, wants_rehearsal
 from t5panel.presets import Preset, load_preset
 
-CARD = CardFacts(0, "card", 20 * GIB)
+VERSIONS = {"transformers": "5.23.0", "torch": "2.13.0"}
 BOX = parse_machine("3x20GiB,12GiB", cores=8)
 NO_CARDS = Machine((), ram_limit=12 * GIB, cores=8)
 shapes = st.sampled_from(sorted(SHAPES))
@@ -39,54 +38,10 @@ def deepspeed(model: str, *, stage: int, ranks: int, **train: Any) -> RunSpec:  
     )
 
 
-def states(spec: RunSpec) -> int:
-    """Bytes of a rank's states on a card."""
-    return card_memory(spec, builtin_shape(spec.model.name_or_path), CARD).states
-
-
 def plan_of(preset: Preset, machine: Machine) -> Any:  # noqa: ANN401
     """The plan of a built-in model."""
     shape = builtin_shape(preset.spec.model.name_or_path)
-    return make_plan(preset, machine, shape=shape, rehearsal=False)
-
-
-@given(shapes, st.integers(0, 3), st.integers(1, 8), st.booleans())
-def test_more_shards_never_need_more(model: str, stage: int, ranks: int, bf16: bool) -> None:
-    fewer, more = (states(deepspeed(model, stage=stage, ranks=count, bf16=bf16)) for count in (ranks, ranks + 1))
-
-    assert more <= fewer
-
-
-@given(shapes, st.integers(1, 2), st.integers(1, 8), st.booleans())
-def test_a_higher_stage_never_needs_more(model: str, stage: int, ranks: int, bf16: bool) -> None:
-    lower, higher = (states(deepspeed(model, stage=level, ranks=ranks, bf16=bf16)) for level in (stage, stage + 1))
-
-    assert higher <= lower
-
-
-@given(st.lists(shapes, min_size=2, max_size=2, unique=True), st.integers(0, 3), st.integers(1, 8))
-def test_a_larger_model_never_needs_less(models: list[str], stage: int, ranks: int) -> None:
-    small, large = sorted(models, key=lambda name: SHAPES[name].parameters)
-
-    assert states(deepspeed(small, stage=stage, ranks=ranks)) <= states(deepspeed(large, stage=stage, ranks=ranks))
-
-
-@pytest.mark.parametrize("size", ["auto", None])
-def test_a_bucket_without_a_number_has_deepspeeds_default_size(size: str | None) -> None:
-    base = load_preset("deepspeed", {"model.name_or_path": "builtin:t5-3b"})
-    given_none = load_preset(
-        "deepspeed",
-        {"model.name_or_path": "builtin:t5-3b", "deepspeed.zero_optimization.reduce_bucket_size": size},
-    )
-
-    assert states(given_none.spec) == states(base.spec)
-
-
-@pytest.mark.parametrize("preset", ["manual", "trainer"])
-def test_ddp_keeps_its_gradients_once(preset: str) -> None:
-    one, three = (states(load_preset(preset, {"num_gpus": ranks}).spec) for ranks in (1, 3))
-
-    assert one == three == 16 * SHAPES["t5-base"].parameters
+    return make_plan(preset, machine, shape=shape, rehearsal=False, versions=VERSIONS)
 
 
 @given(shapes, st.integers(1, 8), st.sampled_from(["cpu", "cuda"]))
@@ -114,6 +69,36 @@ def test_t5_3b_without_sharding_does_not_fit_the_reference_box(preset: str) -> N
 
     assert plan.verdict == "no"
     assert "memory.vram" in {finding.code for finding in plan.errors}
+
+
+def test_a_card_that_holds_the_blocks_but_not_every_segment_is_tight() -> None:
+    needed = plan_of(load_preset("manual"), BOX).cards[0]
+    between = (needed.low + needed.high) // 2
+    box = Machine(tuple(CardFacts(index, "card", between) for index in range(3)), 64 * GIB, 8)
+
+    plan = plan_of(load_preset("manual"), box)
+
+    assert plan.verdict == "tight"
+    assert plan.errors == ()
+    assert "it runs if the allocator finds room for every block" in plan.findings[0].message
+
+
+def test_a_version_without_a_table_has_a_warning_and_no_figure() -> None:
+    spec = load_preset("manual")
+    shape = builtin_shape(spec.spec.model.name_or_path)
+
+    plan = make_plan(spec, BOX, shape=shape, rehearsal=False, versions={"transformers": "9.1.0", "torch": "2.13.0"})
+
+    (warning,) = (found for found in plan.findings if found.severity == "warning")
+    assert plan.cards == ()
+    assert warning.code == "memory.unknown"
+    assert warning.message.startswith("transformers 9.1 has no memory table")
+
+
+def test_a_card_smaller_than_the_context_holds_nothing() -> None:
+    tiny = Machine((CardFacts(0, "card", GIB // 2),), 64 * GIB, 8)
+
+    assert plan_of(load_preset("manual", {"num_gpus": 1}), tiny).verdict == "no"
 
 
 def test_host_memory_alone_can_be_too_small() -> None:

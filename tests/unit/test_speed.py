@@ -415,7 +415,9 @@ def plan_of(
 ) -> Plan:
     """The plan of a preset for a described machine."""
     box = parse_machine(machine, cores=8)
-    return make_plan(load_preset("trainer", overrides), box, shape=SHAPES["t5-base"], rehearsal=False, known=known)
+    return make_plan(
+        load_preset("trainer", overrides), box, shape=SHAPES["t5-base"], rehearsal=False, versions={}, known=known
+    )
 
 
 BOX = "3xRTX 3080 20GiB,12GiB"
@@ -457,7 +459,7 @@ def test_without_a_basis_there_is_no_figure(machine: str, overrides: dict[str, o
 
 
 def test_a_model_that_could_not_be_read_has_no_estimate() -> None:
-    plan = make_plan(load_preset("manual"), parse_machine(BOX, cores=8), shape=None, rehearsal=False)
+    plan = make_plan(load_preset("manual"), parse_machine(BOX, cores=8), shape=None, rehearsal=False, versions={})
 
     assert plan.estimate.basis == "no estimate: the model's shape is not known"
 

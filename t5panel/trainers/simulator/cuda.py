@@ -92,6 +92,22 @@ def _gradient(tensor: Tensor) -> Tensor:
     return tensor.new_empty(batch, length, heads, width).transpose(1, 2)
 
 
+class SafeSoftmax(torch.autograd.Function):
+    """Softmax that knows rows without any key: keeps its result and which scores were masked."""
+
+    @staticmethod
+    def forward(ctx: Any, scores: Tensor) -> Tensor:  # noqa: ANN401
+        """Weights of (batch, heads, length, length) scores."""
+        weights = torch.empty_like(scores)
+        ctx.save_for_backward(weights, torch.empty_like(scores, dtype=torch.bool))
+        return weights
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # noqa: ANN401
+        """Gradient of the scores."""
+        return torch.empty_like(ctx.saved_tensors[0])
+
+
 def math_attention(
     query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, dropout: float, scale: float | None
 ) -> Tensor:
@@ -102,7 +118,7 @@ def math_attention(
     weights = torch.matmul(query * root, key.transpose(-2, -1) * root)
     if bias is not None:
         weights.add_(bias)
-    weights = torch.ops.aten._safe_softmax(weights, -1)  # the same name: the scores go here
+    weights = SafeSoftmax.apply(weights)  # type: ignore[no-untyped-call] # the same name: the scores go here
     if dropout > 0:
         weights = torch.ops.aten.native_dropout(weights, dropout, True)[0]
     output, _weights = torch.matmul(weights, value).to(dtype), weights.to(dtype)  # the kernel returns both

@@ -49,7 +49,7 @@ def tight_parts(plan: Plan) -> Iterator[Part]:
     """Every card that is tight, and the host when it is; what runs out first may end the run."""
     for card in plan.cards:
         if card.verdict == "tight":
-            yield _line(f"card {card.index}", card.states + card.context, card.capacity)
+            yield _line(f"card {card.index}", card.expected, card.capacity)
     if plan.ram is not None and plan.ram.verdict == "tight":
         yield _line("host RAM", plan.ram.total, plan.ram.capacity)
     yield ("An estimate: a run that needs more is ended when the memory runs out.", "$quiet")

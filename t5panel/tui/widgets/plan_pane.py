@@ -13,9 +13,8 @@ from textual.widgets import Static
 from t5panel.contract.records import Severity
 from t5panel.errors import Fault
 from t5panel.plan.machine import GIB
-from t5panel.plan.memory import CardMemory
 from t5panel.plan.planning import Plan
-from t5panel.render import SEVERITY_MARK, gib
+from t5panel.render import SEVERITY_MARK, gib, parts_text
 from t5panel.render_speed import rate_text, time_text
 from t5panel.tui.parts import Part
 from t5panel.tui.widgets.bars import bar
@@ -23,6 +22,11 @@ from t5panel.tui.widgets.bars import bar
 BAR_CELLS = 8
 FINDING_STYLES = {"info": "$quiet", "warning": "$warning", "error": "$error"}
 VERDICTS = {"fits": ("FITS", "$success"), "tight": ("TIGHT", "$warning"), "no": ("DOES NOT FIT", "$error")}
+VERDICT_WORDS = {
+    "fits": " with room for every segment",
+    "tight": " if the allocator finds room for every block",
+    "no": " not even the blocks",
+}
 
 
 class PlanPane(VerticalScroll, can_focus=False):
@@ -92,14 +96,14 @@ def _fault_parts(fault: Fault) -> Iterator[Part]:
 
 def _memory_parts(plan: Plan) -> Iterator[Part]:
     if plan.cards:
-        yield ("VRAM estimate, states only\n", "$quiet")
+        yield ("VRAM at the longest rows\n", "$quiet")
     for card in plan.cards:
-        yield from _bar_parts(f"card {card.index}", card.states + card.context, card.capacity)
+        yield from _bar_parts(f"card {card.index}", card.expected, card.capacity)
     if plan.ram:
         yield from _bar_parts("host", plan.ram.total, plan.ram.capacity)
         yield (f"  {plan.spec.num_gpus} ranks × {gib(plan.ram.per_rank)}\n", "$quiet")
     if plan.cards:
-        yield (f"each card: {_state_text(plan.cards[0])}\n", "$quiet")
+        yield (f"each card: {parts_text(plan.cards[0])}\n", "$quiet")
 
 
 def _speed_parts(plan: Plan) -> Iterator[Part]:
@@ -116,18 +120,13 @@ def _bar_parts(name: str, used: int, capacity: int) -> Iterator[Part]:
     yield from (f"{name:<7}", (full, style), (empty, "$rule"), f" {used / GIB:.1f}/{capacity / GIB:.1f} GiB\n")
 
 
-def _state_text(card: CardMemory) -> str:
-    parts = ("weights", "gradients", "optimizer", "buckets", "context")
-    return ", ".join(f"{name} {getattr(card, name) / GIB:.1f}" for name in parts) + " GiB"
-
-
 def _verdict_parts(plan: Plan) -> Iterator[Part]:
     if not plan.cards and plan.ram is None:
         return
     word, style = VERDICTS[plan.verdict]
     yield from (
         (f" {word} ", f"bold reverse {style}"),
-        " estimate, states only\n" if plan.cards else " host RAM, estimate\n",
+        VERDICT_WORDS[plan.verdict] + "\n" if plan.cards else " host RAM, estimate\n",
     )
 
 
