@@ -6,6 +6,7 @@ deepspeed looks once a second and tells one code without its process; torchrun l
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterable
 
 from t5panel.contract.process import EXIT_STATUS, START_TIME, STATE, pidfd_of, stat_fields
@@ -14,13 +15,17 @@ from t5panel.monitor.clues import Exit
 
 
 class Exits:
-    """A pidfd of each rank becomes readable when it ends; /proc keeps its exit status until it is collected."""
+    """A pidfd of each rank becomes readable when it ends; /proc keeps its exit status until it is collected.
+
+    Once one was collected unseen, later ends are not noted: the first of them would pass for the first of all.
+    """
 
     def __init__(self) -> None:
         self._open: dict[int, RankId] = {}
         self._known: set[int] = set()
+        self._missed = False
         self.seen: tuple[Exit, ...] = ()
-        """Those that could be read, in the order of their ends."""
+        """In the order of the ends, as far as it is known."""
 
     @property
     def descriptors(self) -> tuple[int, ...]:
@@ -30,23 +35,43 @@ class Exits:
     def watch(self, ranks: Iterable[RankId]) -> None:
         """Follow ranks that are not followed yet; where the kernel has no pidfd, none is."""
         for rank in ranks:
-            if rank.rank not in self._known and (descriptor := pidfd_of(rank.pid)) is not None:
-                self._open[descriptor] = rank
+            if rank.rank in self._known:
+                continue
             self._known.add(rank.rank)
+            if (descriptor := pidfd_of(rank.pid)) is not None:
+                self._open[descriptor] = rank
+            else:
+                self._missed = True
 
     def note(self, readable: Iterable[int]) -> None:
         """Read how the ranks behind these descriptors ended."""
+        found = []
         for descriptor in readable:
-            rank = self._open.pop(descriptor, None)
-            if rank is None:
-                continue
-            os.close(descriptor)
-            fields = stat_fields(rank.pid)
-            if fields and fields[STATE] == "Z" and int(fields[START_TIME]) == rank.start_time:
-                self.seen += (Exit(f"rank {rank.rank}", os.waitstatus_to_exitcode(int(fields[EXIT_STATUS]))),)
+            if (rank := self._open.pop(descriptor, None)) is not None:
+                os.close(descriptor)
+                code = _exit_code(rank)
+                self._missed |= code is None
+                found.append(Exit(f"rank {rank.rank}", code or 0))
+        if not self._missed:
+            self.seen += tuple(sorted(found, key=_lateness))
 
     def close(self) -> None:
         """Follow nobody any more."""
         for descriptor in self._open:
             os.close(descriptor)
         self._open = {}
+
+
+def _exit_code(rank: RankId) -> int | None:
+    """How a rank ended; None when it was collected."""
+    fields = stat_fields(rank.pid)
+    if fields and fields[STATE] == "Z" and int(fields[START_TIME]) == rank.start_time:
+        return os.waitstatus_to_exitcode(int(fields[EXIT_STATUS]))
+    return None
+
+
+def _lateness(end: Exit) -> int:
+    """Of ends seen at once: a killed rank is before those that miss it, and these before those the launcher ends."""
+    if end.code == -signal.SIGTERM:
+        return 2
+    return 0 if end.code < 0 else 1

@@ -14,6 +14,7 @@ from t5panel.contract.process import start_time_of
 from t5panel.contract.records import RankId
 from t5panel.launch.exits import Exits
 from t5panel.monitor.clues import Exit
+from tests.house.household import eventually
 
 
 @pytest.fixture
@@ -58,7 +59,24 @@ def test_every_end_is_seen_once_and_in_its_order(ranks: list[subprocess.Popen[by
     assert exits.descriptors == ()
 
 
-def test_an_end_that_was_collected_already_is_not_guessed(ranks: list[subprocess.Popen[bytes]]) -> None:
+def test_of_ends_seen_at_once_the_killed_rank_is_first_and_what_the_launcher_ended_last(
+    ranks: list[subprocess.Popen[bytes]],
+) -> None:
+    exits = Exits()
+    exits.watch(identities(ranks))
+
+    ranks[0].terminate()
+    return_code(ranks[1], 1)
+    ranks[2].kill()
+    eventually(lambda: len(select.select(exits.descriptors, [], [], 0)[0]) == 3)
+    note_next(exits)
+
+    assert exits.seen == (Exit("rank 2", -9), Exit("rank 1", 1), Exit("rank 0", -15))
+
+
+def test_after_an_end_that_was_collected_unseen_no_later_one_passes_for_the_first(
+    ranks: list[subprocess.Popen[bytes]],
+) -> None:
     exits = Exits()
     exits.watch(identities(ranks))
 
@@ -66,8 +84,12 @@ def test_an_end_that_was_collected_already_is_not_guessed(ranks: list[subprocess
     ranks[1].wait(10)
     note_next(exits)
 
-    assert exits.seen == ()
     assert len(set(exits.descriptors)) == 2
+
+    ranks[2].terminate()
+    note_next(exits)
+
+    assert exits.seen == ()
     exits.close()
     assert exits.descriptors == ()
 
