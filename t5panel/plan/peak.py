@@ -7,7 +7,8 @@ from functools import lru_cache
 from math import prod
 
 from t5panel.contract.memory_table import Polynomial, Sums
-from t5panel.plan.step import TrainingStep, parameters_of
+from t5panel.contract.shapes import Shape
+from t5panel.plan.step import TrainingStep, lengths_of, parameters_of
 from t5panel.plan.table import sections_of
 
 CUBLAS_WORKSPACE = 8_519_680
@@ -16,6 +17,8 @@ WORKSPACES = 2
 """One of the thread that runs forward, one of autograd's."""
 FUSED_COUNTER = 4
 Terms = tuple[tuple[int, float], ...]
+LOGITS = ("Vbt", "Vc")
+"""Monomials of the logits and of what the loss makes of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,94 +166,124 @@ class _Sums:
     change: Terms
     gradients: Terms
     peaks: tuple[Terms, ...]
+    logits: Terms
+    """Of the change."""
+    peak_logits: tuple[Terms, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class _Prepared:
+    """A kind's sections for one shape: its lengths are folded into the coefficients, rows and tokens are left."""
+
     monomials: tuple[str, ...]
-    logits: frozenset[int]
     sections: dict[str, _Sums]
 
 
 @lru_cache(maxsize=256)
-def _prepared(transformers: str, kind: str, given: bool) -> _Prepared:
+def _prepared(transformers: str, kind: str, shape: Shape, given: bool) -> _Prepared:
     sections = sections_of(transformers, kind)
-    sums = {name: section.given if given else section.kept for name, section in sections.items()}
-    monomials = tuple(
-        sorted({monomial for each in sums.values() for term in (each.change, *each.peaks) for monomial, _ in term})
-    )
-    number = {monomial: index for index, monomial in enumerate(monomials)}
-    number.update({m: number.get(m, 0) for each in sums.values() for m, _ in each.gradients})
+    lengths = lengths_of(shape)
+    number: dict[str, int] = {}
 
-    def terms(polynomial: Polynomial) -> Terms:
-        return tuple((number[monomial], coefficient) for monomial, coefficient in polynomial)
+    def terms(polynomial: Polynomial, only: tuple[str, ...] = ()) -> Terms:
+        folded: dict[int, float] = {}
+        for monomial, coefficient in polynomial:
+            if only and monomial not in only:
+                continue
+            left = "".join(letter for letter in monomial if letter not in lengths)
+            index = number.setdefault(left, len(number))
+            folded[index] = folded.get(index, 0.0) + coefficient * prod(
+                [lengths[letter] for letter in monomial if letter in lengths]
+            )
+        return tuple(folded.items())
 
     def prepared(each: Sums) -> _Sums:
-        return _Sums(terms(each.change), terms(each.gradients), tuple(map(terms, each.peaks)))
+        return _Sums(
+            terms(each.change),
+            terms(each.gradients),
+            tuple(map(terms, each.peaks)),
+            terms(each.change, LOGITS),
+            tuple(terms(peak, LOGITS) for peak in each.peaks),
+        )
 
-    logits = frozenset(index for monomial, index in number.items() if monomial in ("Vbt", "Vc"))
-    return _Prepared(monomials, logits, {name: prepared(each) for name, each in sums.items()})
+    found = {name: prepared(section.given if given else section.kept) for name, section in sections.items()}
+    return _Prepared(tuple(number), found)
 
 
 def walk_of(step: TrainingStep, *, given: bool) -> Walk:
     """Follow a pass through its sections. `given`: its gradients go elsewhere as soon as they are complete."""
-    prepared = _prepared(step.transformers, step.kind, given)
+    prepared = _prepared(step.transformers, step.kind, step.shape, given)
     letters = step.values
     values = [prod([letters[letter] for letter in monomial]) for monomial in prepared.monomials]
-    sections = prepared.sections
-    live = gradients = logits = 0.0
-    above, at = 0.0, ("begin", 0.0, 0.0)
-    tops = {"F": 0.0, "loss": 0.0, "B": 0.0}
+    live = 0.0
+    highest = _Moment(0.0, 0, 1, ())
+    tops = {"F": 0.0, "l": 0.0, "B": 0.0}
     backward: list[tuple[str, int, int]] = []
-
-    def run(name: str, times: int = 1) -> None:
-        nonlocal live, gradients, logits, above, at
-        if times < 1:
-            return
-        section = sections[name]
+    order = [(name, times) for name, times in _order(step.shape) if times > 0]
+    for number, (name, times) in enumerate(order):
+        section = prepared.sections[name]
         change = sum([coefficient * values[index] for index, coefficient in section.change])
-        top = -1.0
-        highest: Terms = ()
-        for peak in section.peaks:
-            value = sum([coefficient * values[index] for index, coefficient in peak])
-            if value > top:
-                top, highest = value, peak
-        of_gradients = 0.0 if given else sum([coef * values[index] for index, coef in section.gradients])
         repeated = max(0.0, change * (times - 1))
-        top += live
+        sums = [sum([coefficient * values[index] for index, coefficient in peak]) for peak in section.peaks]
+        once = live + max(sums)
         if name[0] == "B":
-            backward.append((name, int(top), int(top + change * (times - 1))))
-        top += repeated
-        phase = "loss" if name == "loss" else "B" if name[0] == "B" else "F"
+            backward.append((name, int(once), int(once + change * (times - 1))))
+        top = once + repeated
+        phase = "F" if name == "begin" else name[0]
         tops[phase] = max(tops[phase], top)
-        if top > above:
-            before = gradients + (of_gradients * (times - 1) if repeated else 0.0)
-            here = sum([coef * values[index] for index, coef in highest if index in prepared.logits])
-            above, at = top, (name, before, logits + here)
+        if top > highest.above:
+            highest = _Moment(top, number, times if repeated else 1, section.peak_logits[sums.index(max(sums))])
         live += times * change
-        gradients += times * of_gradients
-        logits += sum([coef * values[index] for index, coef in section.change if index in prepared.logits]) * times
-
-    encoder, decoder = step.shape.num_layers, step.shape.num_decoder_layers
-    run("begin")
-    for stack, count in (("Fe", encoder), ("Fd", decoder)):
-        run(f"{stack}.first")
-        run(f"{stack}.second", min(1, count - 2))
-        run(f"{stack}.middle", count - 3)
-        run(f"{stack}.last")
-    run("loss")
-    for stack, count in (("Bd", decoder), ("Be", encoder)):
-        run(f"{stack}.last")
-        run(f"{stack}.middle", count - 3)
-        run(f"{stack}.second", min(1, count - 2))
-        run(f"{stack}.first")
+    before = [*order[: highest.number], (order[highest.number][0], highest.times - 1)]
+    passed = [(prepared.sections[name], times) for name, times in before]
+    gradients = 0.0 if given else sum(times * _value(section.gradients, values) for section, times in passed)
+    logits = sum(times * _value(section.logits, values) for section, times in passed)
     return Walk(
-        above=int(above),
-        gradients=int(at[1]),
-        logits=int(at[2]),
-        place=at[0],
+        above=int(highest.above),
+        gradients=int(gradients),
+        logits=int(logits + _value(highest.logits, values)),
+        place=order[highest.number][0],
         forward=int(tops["F"]),
-        head=int(tops["loss"]),
+        head=int(tops["l"]),
         tail=int(tops["B"]),
         backward=tuple(backward),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Moment:
+    """The highest moment so far: its bytes, its section's number, how many blocks it stands for, its logits."""
+
+    above: float
+    number: int
+    times: int
+    logits: Terms
+
+
+def _order(shape: Shape) -> tuple[tuple[str, int], ...]:
+    """Sections in the order of a pass, and how often each is run."""
+    encoder, decoder = shape.num_layers, shape.num_decoder_layers
+    return (
+        ("begin", 1),
+        ("Fe.first", 1),
+        ("Fe.second", min(1, encoder - 2)),
+        ("Fe.middle", encoder - 3),
+        ("Fe.last", 1),
+        ("Fd.first", 1),
+        ("Fd.second", min(1, decoder - 2)),
+        ("Fd.middle", decoder - 3),
+        ("Fd.last", 1),
+        ("loss", 1),
+        ("Bd.last", 1),
+        ("Bd.middle", decoder - 3),
+        ("Bd.second", min(1, decoder - 2)),
+        ("Bd.first", 1),
+        ("Be.last", 1),
+        ("Be.middle", encoder - 3),
+        ("Be.second", min(1, encoder - 2)),
+        ("Be.first", 1),
+    )
+
+
+def _value(terms: Terms, values: list[int]) -> float:
+    return sum([coefficient * values[index] for index, coefficient in terms])

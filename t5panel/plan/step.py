@@ -62,22 +62,28 @@ class TrainingStep:
     @property
     def values(self) -> dict[str, int]:
         """What the letters of a table's monomials stand for."""
-        shape = self.shape
         return {
+            **lengths_of(self.shape),
             "b": self.batch,
             "s": self.source,
             "t": self.target,
-            "h": shape.num_heads,
-            "k": shape.d_kv,
-            "d": shape.d_model,
-            "f": shape.d_ff,
-            "V": shape.vocab_size,
             "S": -(-self.source // 32) * 32,
             "T": -(-self.target // 32) * 32,
             "c": min(self.chunk, self.batch * self.target),
-            "x": shape.num_layers - 2,
-            "y": shape.num_decoder_layers - 2,
         }
+
+
+def lengths_of(shape: Shape) -> dict[str, int]:
+    """The letters of a table's monomials that the model decides."""
+    return {
+        "h": shape.num_heads,
+        "k": shape.d_kv,
+        "d": shape.d_model,
+        "f": shape.d_ff,
+        "V": shape.vocab_size,
+        "x": shape.num_layers - 2,
+        "y": shape.num_decoder_layers - 2,
+    }
 
 
 @dataclass(frozen=True, slots=True)
