@@ -59,7 +59,7 @@ LONGEST_STOP_SECONDS = 1800.0
 FAREWELL_SECONDS = 30.0
 """From rank 0's result to the forced end of a launcher that does not exit."""
 TERM_SECONDS = 2.0
-"""From SIGTERM to SIGKILL of what is left: nothing saves at SIGTERM, and three libraries' launchers pass it on at once."""
+"""From SIGTERM to SIGKILL of what is left: nothing saves at SIGTERM, and the launchers pass it on at once."""
 EXIT_STOPPED = 130
 EXIT_FAULTS = 4
 
