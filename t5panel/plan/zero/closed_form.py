@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from t5panel.plan.zero.card import BF16, FP32
+from t5panel.plan.zero.card import BF16, FP32, FP64
 from t5panel.plan.zero.events import TapeEvent
 from t5panel.plan.zero.plain import ALLREDUCE_ELEMENTS
 from t5panel.plan.zero.settings import Zero
@@ -20,9 +20,9 @@ class Pass:
 
     forward  peak of the forward pass
     head     peak of the backward pass up to its first gradient, the logits
-    tail     peak of the rest of it
+    tail     peak of the rest of it, from where its first gradient is ready
     fading   the most it holds at a moment when a gradient is ready, for equal shares of the gradients in their order
-    kept     peak of the rest of it where every gradient stays (stages 0 and 1)
+    kept     peak of the rest of it where every gradient stays
     work     workspaces and inputs, always there
     """
 
@@ -33,91 +33,118 @@ class Pass:
     kept: int
     work: int
 
-    def at(self, share: float) -> int:
-        """Held when this share of the gradients is ready, the last one included; 0 when all are."""
-        place = int(share * len(self.fading))
-        return self.fading[place] if place < len(self.fading) else 0
+    def after(self, share: float) -> int:
+        """The most it holds when a gradient is ready, from this share of them on, the one that fills it included."""
+        place = int(share * SHARES)
+        if place >= SHARES:
+            return 0
+        begun = next((size for size in reversed(self.fading[: place + 1]) if size), 0)
+        return max(begun, *self.fading[place:])
 
     @classmethod
-    def of(cls, tape: Sequence[TapeEvent], total: int, work: int) -> Pass:
-        """From the tape of a pass that is not the first, for a model of `total` parameters."""
-        sizes: dict[object, int] = {}
+    def of(cls, tape: Sequence[TapeEvent], total: int) -> Pass:
+        """From the tape of a pass, for a model of `total` parameters."""
+        leaves = {event[1] for event in tape if event[0] == "-"} | {event[2] for event in tape if event[0] == "grad"}
+        living: dict[object, int] = {}
         fading = [0] * SHARES
-        held = ready = forward = head = tail = kept = 0
-        place = "forward"
+        work = held = ready = kept = 0
+        peaks, place = {"forward": 0, "head": 0, "tail": 0}, "forward"
         for event in tape:
             if event[0] == "+":
-                sizes[event[1]] = event[2]
-                held += event[2]
-                if place == "forward":
-                    forward = max(forward, held)
-                elif place == "head":
-                    head = max(head, held)
-                else:
-                    tail = max(tail, held)
+                _, key, size = event
+                if key not in leaves:
+                    work += size
+                    continue
+                living[key] = size
+                held += size
+                peaks[place] = max(peaks[place], held)
+                if place == "tail":
                     kept = max(kept, held + ready)
             elif event[0] == "-":
-                held -= sizes.pop(event[1], 0)
+                held -= living.pop(event[1], 0)
             elif event[0] == "phase":
                 place = "head"
             elif event[0] == "grad":
                 place = "tail"
+                peaks[place], kept = max(peaks[place], held), max(kept, held + ready)
                 share = min(SHARES - 1, ready * SHARES // (BF16 * total))
                 fading[share] = max(fading[share], held)
-                size = sizes.pop(event[2], 0)
+                size = living.pop(event[2], 0)
                 held -= size
                 ready += size
-        return cls(forward, head, tail, tuple(fading), kept, work)
+        return cls(peaks["forward"], peaks["head"], peaks["tail"], tuple(fading), kept, work)
 
 
 def candidates(zero: Zero, sizes: Sequence[int], held: Pass) -> dict[str, int]:
     """Requested bytes at the places where the peak of a steady step can lie; the largest is the peak.
 
-    States, buckets and the step are exact; what the backward pass still holds at the first flush is read off `fading`.
-    One optimizer group, `micro_steps` 1, contiguous gradients. Rounding and fragments are not in it.
+    States, buckets and the step are exact; what the backward pass still holds at a flush is read off `fading`.
+    Contiguous gradients. Rounding and fragments are not in it.
     """
-    total, shard = sum(sizes), -(-sum(sizes) // zero.world)
-    owned = _owned(sizes, shard)
-    bucket = BF16 * zero.reduce_bucket_size * (2 if zero.overlaps and zero.stage in (1, 2) else 1)
-    copied = BF16 * min(total, zero.reduce_bucket_size) if zero.world > 1 or zero.stage == 3 else 0
-    left = held.at(zero.reduce_bucket_size / total)  # at the first flush
-    update = 2 * FP32 * shard if zero.foreach else (BF16 + FP32) * shard + BF16 * owned
-    if zero.stage == 0:
-        steady = 14 * total + held.work
-        flat = BF16 * min(total, ALLREDUCE_ELEMENTS) if zero.world > 1 else 0
-        above = {
-            "forward": held.forward,
-            "logits": held.head,
-            "backward": held.kept,
-            "reduction": BF16 * total + flat,
-            "step": (BF16 + FP32) * total + (FP32 * total if zero.foreach else 0),
-        }
-    elif zero.stage in (1, 2):
-        steady = BF16 * total + held.work + (BF16 * max(sizes) if zero.offload_optimizer else 3 * FP32 * shard)
-        stays = zero.stage == 1 and not zero.overlaps
-        above = {
-            "forward": held.forward,
-            "logits": held.head,
-            "backward": bucket + (held.kept if stays else held.tail),
-            "reduction": bucket + copied + (BF16 * total if stays and total > zero.reduce_bucket_size else left),
-            "step": 0 if zero.offload_optimizer else update,
-        }
+    steady, above = {0: _plain, 1: _partitioned, 2: _partitioned, 3: _sharded}[zero.stage](zero, sizes, held)
+    return {place: steady + held.work + size for place, size in above.items()}
+
+
+def _plain(zero: Zero, sizes: Sequence[int], held: Pass) -> tuple[int, dict[str, int]]:
+    total = sum(sizes)
+    flat = BF16 * min(total, ALLREDUCE_ELEMENTS + max(sizes)) if zero.world > 1 else 0
+    earlier = BF16 * total if zero.micro_steps > 1 else 0
+    return 14 * total, {
+        "forward": earlier + held.forward,
+        "logits": earlier + held.head,
+        "backward": earlier + held.tail if earlier else held.kept,
+        "reduction": BF16 * total + flat,
+        "step": (BF16 + FP32) * total + (FP32 * total if zero.foreach else 0),
+    }
+
+
+def _partitioned(zero: Zero, sizes: Sequence[int], held: Pass) -> tuple[int, dict[str, int]]:
+    total, shard, largest = sum(sizes), -(-sum(sizes) // zero.world), max(sizes)
+    size, owned = zero.reduce_bucket_size, 0 if zero.offload_optimizer else BF16 * _owned(sizes, shard)
+    bucket = BF16 * size * (2 if zero.overlaps else 1)
+    copied = BF16 * min(total, size) if zero.world > 1 else 0
+    if zero.offload_optimizer:  # a copy of each gradient for its norm
+        copied = max(copied, FP64 * min(largest, shard))
+    earlier = 0
+    if zero.micro_steps > 1:
+        earlier = owned if zero.stage == 2 else bucket + BF16 * total
+    new = 0 if earlier and zero.stage == 1 else bucket
+    waiting = BF16 * min(total, max(0, total - size + largest)) if size < total else 0
+    if zero.keeps_gradients:
+        reduction = bucket + waiting + max(copied, owned)
+        backward = new + (held.tail if earlier else held.kept)
     else:
-        gathered = BF16 * min(total, zero.max_live_parameters) if zero.world > 1 or zero.offload_param else 0
-        steady = held.work + (bucket if zero.contiguous_gradients else 0)
-        steady += 0 if zero.offload_param else BF16 * shard
-        steady += 0 if zero.offload_optimizer else (3 * FP32 + BF16) * shard
-        above = {
-            "forward": gathered + held.forward,
-            "logits": gathered + held.head,
-            "backward": gathered + held.tail,
-            "reduction": copied
-            + BF16 * max(sizes)
-            + left
-            + int(gathered * max(0.0, 1 - zero.reduce_bucket_size / total)),
-            "step": 0 if zero.offload_optimizer else (BF16 + FP32) * min(shard, zero.sub_group_size),
-        }
-    return {place: steady + size for place, size in above.items()}
+        spans = max(1 - owned / (BF16 * total), size / total)
+        filled = bucket + (waiting if zero.stage == 1 and earlier else earlier)
+        of_owned = owned + held.after(spans) + (copied if BF16 * size < owned else 0)
+        reduction = filled + max(copied + held.after(size / total), of_owned)
+        backward = new + held.tail
+    steady = BF16 * total + (BF16 * largest if zero.offload_optimizer else 3 * FP32 * shard)
+    return steady, {
+        "forward": earlier + held.forward,
+        "logits": earlier + held.head,
+        "backward": earlier + backward,
+        "reduction": reduction,
+        "step": 0 if zero.offload_optimizer else owned + (2 * FP32 if zero.foreach else BF16 + FP32) * shard,
+    }
+
+
+def _sharded(zero: Zero, sizes: Sequence[int], held: Pass) -> tuple[int, dict[str, int]]:
+    total, shard = sum(sizes), -(-sum(sizes) // zero.world)
+    gathered = BF16 * min(total, zero.max_live_parameters) if zero.world > 1 or zero.offload_param else 0
+    share = zero.reduce_bucket_size / total
+    steady = BF16 * zero.reduce_bucket_size if zero.contiguous_gradients else 0
+    steady += 0 if zero.offload_param else BF16 * shard
+    steady += 0 if zero.offload_optimizer else (3 * FP32 + BF16) * shard
+    copied = BF16 * (min(total, zero.reduce_bucket_size) + max(sizes))
+    update = BF16 + FP32 if not zero.foreach else 2 * FP32
+    return steady, {
+        "forward": gathered + held.forward,
+        "logits": gathered + held.head,
+        "backward": gathered + held.tail,
+        "reduction": copied + held.after(share) + int(gathered * max(0.0, 1 - share)),
+        "step": 0 if zero.offload_optimizer else update * min(shard, zero.sub_group_size),
+    }
 
 
 def _owned(sizes: Sequence[int], shard: int) -> int:

@@ -166,7 +166,7 @@ class Partitioned(Engine):
     def end_pass(self) -> None:
         """The last flush (S12:975 reduce_gradients, S12:1018 independent_gradient_partition_epilogue)."""
         card = self.card
-        if self.zero.stage == 1 and self.boundary and not self.zero.overlaps:
+        if self.zero.keeps_gradients and self.boundary:
             for group in self.groups:
                 for p in group:
                     if p in self.attribute:

@@ -65,6 +65,11 @@ class Zero:
         """Communication has streams of its own; on by default in stage 3 only (config.py:overlap_comm_valid)."""
         return self.stage == 3 if self.overlap_comm is None else self.overlap_comm
 
+    @property
+    def keeps_gradients(self) -> bool:
+        """They stay until the backward pass is over, and are reduced then."""
+        return self.stage == 0 or (self.stage == 1 and not self.overlaps)
+
 
 def _whole(value: Any) -> Any:  # noqa: ANN401 - a JSON value
     """Sizes may be written as 5e8."""
