@@ -105,6 +105,11 @@ class Table(msgspec.Struct, frozen=True):
     transformers: str
     torch: tuple[str, ...]
     """Versions of torch that were found to give this table."""
-    sections: tuple[Section, ...]
+    sections: tuple[msgspec.Raw, ...]
+    """Sections that are not decoded yet: a plan needs few of some thousands."""
     kinds: dict[str, dict[str, int]]
     """Kind → name of a section → its number: begin, loss; Fe, Fd, Be, Bd with .first, .second, .middle or .last."""
+
+    def section(self, number: int) -> Section:
+        """One of the sections."""
+        return msgspec.json.decode(self.sections[number], type=Section)

@@ -51,4 +51,4 @@ def sections_of(transformers: str, kind: str) -> dict[str, Section]:
         raise NoTableError.of(
             kind, f"is no kind of step in the memory table of transformers {table.transformers}", "see the README"
         )
-    return {name: table.sections[number] for name, number in table.kinds[kind].items()}
+    return {name: table.section(number) for name, number in table.kinds[kind].items()}

@@ -192,7 +192,7 @@ def test_the_table_is_what_the_installed_versions_do(kind: str) -> None:
     built = build([wanted], jobs=1)
 
     for name, number in shipped.kinds[kind].items():
-        theirs, ours = built.sections[built.kinds[kind][name]], shipped.sections[number]
+        theirs, ours = built.section(built.kinds[kind][name]), shipped.section(number)
         assert theirs.kept == ours.kept
         assert theirs.given == ours.given
         assert len(theirs.events) == len(ours.events)

@@ -64,7 +64,11 @@ def build(wanted: list[Kind], jobs: int) -> Table:
                 continue
             numbers = {name: section_of(part, labels) for name, part in compiled.items()}
             found[kind.key] = {name: sections.setdefault(part, len(sections)) for name, part in numbers.items()}
-    return Table(minor(transformers.__version__), (minor(torch.__version__),), tuple(sections), found)
+    return Table(minor(transformers.__version__), (minor(torch.__version__),), tuple(map(_raw, sections)), found)
+
+
+def _raw(section: Section) -> msgspec.Raw:
+    return msgspec.Raw(msgspec.json.encode(section))
 
 
 def _compiled(kind: Kind) -> Mapping[str, Part] | str:
