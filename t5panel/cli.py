@@ -148,7 +148,7 @@ def estimate(*, records: Path, as_json: bool) -> None:
     """Predict the memory of measured steps, and by how much that is off."""
     import msgspec
 
-    from t5panel.plan.memory import CONTEXT
+    from t5panel.plan.context import CONTEXT
     from t5panel.plan.records import predict, read_records, summary
     from t5panel.render import prediction_lines
 

@@ -79,6 +79,7 @@ def plan_json(plan: Plan, command: Command) -> dict[str, Any]:
             "low": max((card.low for card in plan.cards), default=None),
             "high": max((card.high for card in plan.cards), default=None),
             "basis": MEMORY_BASIS if plan.cards else None,
+            "context_basis": context_basis(plan) or None,
         },
         "ram": None
         if ram is None
@@ -119,6 +120,11 @@ def memory_parts(card: CardMemory) -> dict[str, int]:
     return {name: getattr(parts, name) for name in MEMORY_PARTS}
 
 
+def context_basis(plan: Plan) -> str:
+    """How the context on each card is known; empty without cards."""
+    return ", ".join(dict.fromkeys(card.context_basis for card in plan.cards))
+
+
 def plan_lines(plan: Plan, command: Command) -> Iterator[str]:
     """A plan for people."""
     spec = plan.spec
@@ -134,7 +140,7 @@ def plan_lines(plan: Plan, command: Command) -> Iterator[str]:
             f"between {gib(card.low)} and {gib(card.high)}"
         )
     if plan.cards:
-        yield f"          {parts_text(plan.cards[0])}"
+        yield f"          {parts_text(plan.cards[0])}; {context_basis(plan)}"
     if plan.ram:
         total, capacity, per_rank = (gib(size) for size in (plan.ram.total, plan.ram.capacity, plan.ram.per_rank))
         yield f"host RAM  {total} of {capacity}, {per_rank} per rank (estimate)"

@@ -9,6 +9,7 @@ import msgspec
 from t5panel.contract.shapes import Shape
 from t5panel.contract.spec import RunSpec
 from t5panel.plan.cards import peaks_of, slowest
+from t5panel.plan.context import MeasuredContext
 from t5panel.plan.flops import Lengths
 from t5panel.plan.machine import UNNAMED, CardFacts
 from t5panel.plan.speed import Estimate, Measured, estimate, workload_of
@@ -30,6 +31,7 @@ class Experience(msgspec.Struct, frozen=True):
     rows: Rows | None = None
     measured: tuple[Measured, ...] = ()
     """Newest first."""
+    contexts: tuple[MeasuredContext, ...] = ()
     samples: int | None = None
     """Rows to estimate for; None: those of the run."""
     price: float | None = None

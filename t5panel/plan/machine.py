@@ -20,6 +20,8 @@ class CardFacts:
     name: str
     total: int
     used: int = 0
+    driver: str = ""
+    """Version of the NVIDIA driver; empty for a described card, and when NVML does not say."""
 
 
 @dataclass(frozen=True, slots=True)

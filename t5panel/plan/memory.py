@@ -9,6 +9,7 @@ from typing import Literal
 from t5panel.contract.memory_table import minor
 from t5panel.contract.shapes import Shape
 from t5panel.contract.spec import RunSpec
+from t5panel.plan.context import Context
 from t5panel.plan.machine import CardFacts
 from t5panel.plan.need import Need
 from t5panel.plan.step import OptimizerName, TrainingStep
@@ -16,11 +17,6 @@ from t5panel.plan.zero import Zero
 
 Verdict = Literal["fits", "tight", "no"]
 MIB = 2**20
-
-CONTEXT = 639 * MIB
-"""CUDA context and loaded modules. Source: measured on one H100 with torch 2.11; differs by card."""
-COMMUNICATOR = 566 * MIB
-"""NCCL communicator on top of the context. Same measurement, a world of one."""
 LENGTH_ROUNDING = 8
 """Our batches are padded to a multiple of it."""
 OPTIMIZERS: Mapping[str, OptimizerName] = {
@@ -37,6 +33,7 @@ class CardMemory:
     index: int
     capacity: int
     context: int
+    context_basis: str
     need: Need
 
     @property
@@ -62,14 +59,9 @@ class CardMemory:
         return "tight" if self.low <= self.capacity else "no"
 
 
-def context_of(spec: RunSpec) -> int:
-    """What the driver and NCCL take beside torch's allocator."""
-    return CONTEXT + (COMMUNICATOR if spec.num_gpus > 1 else 0)
-
-
-def card_memory(need: Need, card: CardFacts, context: int) -> CardMemory:
+def card_memory(need: Need, card: CardFacts, context: Context) -> CardMemory:
     """A rank's need on a card; its capacity is what others leave of it."""
-    return CardMemory(card.index, card.total - card.used, context, need)
+    return CardMemory(card.index, card.total - card.used, context.size, context.basis, need)
 
 
 def training_step(spec: RunSpec, shape: Shape, versions: Mapping[str, str]) -> TrainingStep:

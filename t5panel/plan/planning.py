@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from t5panel.contract.records import Severity
 from t5panel.contract.shapes import Shape
 from t5panel.contract.spec import RunSpec
+from t5panel.plan.context import MeasuredContext, context_of
 from t5panel.plan.forecast import NOTHING_KNOWN, Experience, forecast
 from t5panel.plan.host import HostMemory, host_memory
 from t5panel.plan.machine import GIB, CardFacts, Machine
-from t5panel.plan.memory import CardMemory, Verdict, card_memory, context_of, training_step
+from t5panel.plan.memory import CardMemory, Verdict, card_memory, training_step
 from t5panel.plan.need import need_of
 from t5panel.plan.speed import Estimate
 from t5panel.plan.table import NoTableError
@@ -107,7 +108,7 @@ def make_plan(
     """
     spec, device_findings = resolve_device(preset.spec, machine)
     used = used_cards(spec, machine)
-    cards, memory_findings = _cards(spec, shape, used, versions)
+    cards, memory_findings = _cards(spec, shape, used, versions, known.contexts)
     ram = host_memory(spec, shape, machine.ram_limit) if shape else None
     all_findings = (*device_findings, *findings, *memory_findings, *_memory_findings(cards, ram))
     speed = forecast(spec, shape, used, known)
@@ -150,7 +151,11 @@ def _card_findings(spec: RunSpec, machine: Machine) -> tuple[Finding, ...]:
 
 
 def _cards(
-    spec: RunSpec, shape: Shape | None, used: tuple[CardFacts, ...], versions: Mapping[str, str]
+    spec: RunSpec,
+    shape: Shape | None,
+    used: tuple[CardFacts, ...],
+    versions: Mapping[str, str],
+    measured: tuple[MeasuredContext, ...],
 ) -> tuple[tuple[CardMemory, ...], tuple[Finding, ...]]:
     """What the run needs on each card; nothing where it cannot be known, and why."""
     if shape is None or not used:
@@ -163,8 +168,7 @@ def _cards(
         return (), tuple(
             Finding("warning", "memory.unknown", f"{fault.where} {fault.message}", fault.hint) for fault in error.faults
         )
-    context = context_of(spec)
-    return tuple(card_memory(need, card, context) for card in used), ()
+    return tuple(card_memory(need, card, context_of(spec, card, versions, measured)) for card in used), ()
 
 
 def _memory_findings(cards: tuple[CardMemory, ...], ram: HostMemory | None) -> tuple[Finding, ...]:

@@ -9,7 +9,12 @@ from t5panel.plan.machine import CardFacts, Machine
 def read_machine() -> Machine:
     """Cards by NVML and host memory by /proc and cgroup."""
     nvml = Nvml()
-    cards = tuple(CardFacts(card.index, _short(nvml.name(card.index)), card.total, card.used) for card in nvml.cards())
+    found = nvml.cards()
+    driver = nvml.driver() if found else None
+    version = driver.version if driver else ""
+    cards = tuple(
+        CardFacts(card.index, _short(nvml.name(card.index)), card.total, card.used, version) for card in found
+    )
     _, limit = host_memory()
     return Machine(cards, ram_limit=limit, cores=cores())
 

@@ -1,0 +1,62 @@
+"""What stands on a card beside torch's allocator: the CUDA context with its modules, and NCCL's communicator."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from statistics import median
+
+import msgspec
+
+from t5panel.contract.memory_table import minor
+from t5panel.contract.spec import RunSpec
+from t5panel.plan.allocator import MIB
+from t5panel.plan.machine import CardFacts
+
+CONTEXT = 639 * MIB
+"""CUDA context and loaded modules. Source: measured on one H100 with torch 2.11; differs by card."""
+COMMUNICATOR = 566 * MIB
+"""NCCL communicator on top of the context. Same measurement, a world of one."""
+H100_BASIS = "context as measured on one H100"
+NEWEST = 5
+"""Measurements that count, so that a new driver setting is soon believed and one odd run never."""
+
+
+class Site(msgspec.Struct, frozen=True):
+    """What the size of a context depends on."""
+
+    card: str
+    driver: str
+    torch: str
+    """Major and minor version."""
+    distributed: bool
+    """More than one rank, so with a communicator."""
+
+
+class MeasuredContext(msgspec.Struct, frozen=True):
+    """What one run took of its cards beside torch's allocator, in bytes; of several like cards, the most."""
+
+    run_id: str
+    time: float
+    site: Site
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """Bytes, and how they are known."""
+
+    size: int
+    basis: str
+
+
+def context_of(
+    spec: RunSpec, card: CardFacts, versions: Mapping[str, str], measured: tuple[MeasuredContext, ...]
+) -> Context:
+    """What the driver and NCCL take of a card: the median of the newest runs there, else as on one H100."""
+    site = Site(card.name, card.driver, minor(versions.get("torch", "")), spec.num_gpus > 1)
+    here = sorted((each for each in measured if each.site == site), key=lambda each: each.time)[-NEWEST:]
+    if not here:
+        return Context(CONTEXT + (COMMUNICATOR if site.distributed else 0), H100_BASIS)
+    runs = f"{len(here)} run{'s' if len(here) > 1 else ''}"
+    return Context(round(median(each.size for each in here)), f"context calibrated on this machine ({runs})")
