@@ -107,6 +107,18 @@ def test_host_memory_alone_can_be_too_small() -> None:
     assert [finding.code for finding in plan.errors] == ["memory.ram"]
 
 
+@pytest.mark.parametrize(("model", "measured"), [("t5-base", 4.0), ("t5-large", 8.4)])
+def test_an_offloaded_optimizer_is_counted_on_the_host_and_does_not_fit_twelve_gib(model: str, measured: float) -> None:
+    settings = {"stage": 2, "offload_optimizer": {"device": "cpu"}}
+    preset = load_preset("deepspeed", {"model.name_or_path": f"builtin:{model}"})
+    spec = preset.spec.model_copy(update={"deepspeed": {"zero_optimization": settings}, "device": "cuda"})
+
+    host = host_memory(spec, SHAPES[model], 12 * GIB)
+
+    assert host.verdict == "no"
+    assert measured <= host.per_rank / GIB <= 1.6 * measured
+
+
 def test_memory_that_others_hold_on_a_card_is_not_ours() -> None:
     taken = Machine((CardFacts(0, "card", 20 * GIB, used=19 * GIB),), 64 * GIB, 8)
 

@@ -235,9 +235,11 @@ def _build(kind: Kind, sizes: Sizes, contexts: Contexts) -> Any:  # noqa: ANN401
         model = model.to(HALF)
     model.train()
     if kind.checkpointing:
-        model.gradient_checkpointing_enable(
-            gradient_checkpointing_kwargs={"use_reentrant": False, "context_fn": contexts}
-        )
+        settings = {"use_reentrant": False, "context_fn": contexts}
+        if hasattr(model, "activation_checkpointing_enable"):
+            model.activation_checkpointing_enable(activation_checkpointing_kwargs=settings)
+        else:  # before transformers 5.23
+            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs=settings)
         model.config.use_cache = False
     return model
 
