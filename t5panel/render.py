@@ -13,6 +13,7 @@ from t5panel.errors import Fault
 from t5panel.launch.commands import Command
 from t5panel.monitor.history import Snapshot
 from t5panel.monitor.runs import RunState, prepared_text
+from t5panel.monitor.vram import VramPeak, vram_peak
 from t5panel.plan.machine import GIB
 from t5panel.plan.memory import CardMemory
 from t5panel.plan.planning import Plan, batch_formula
@@ -375,10 +376,25 @@ def log_place(snapshot: Snapshot) -> str:
 
 
 def result_lines(snapshot: Snapshot) -> Iterator[str]:
-    """The figures of a run that ended well; nothing for any other."""
+    """The figures of a run that ended well, and what any that ended took of its first card."""
     result = snapshot.result
     if result is not None and snapshot.state.phase in ("finished", "stopped"):
         yield from _result_lines(result, snapshot.evaluations[-1].chrf if snapshot.evaluations else None)
+    peak = vram_peak(snapshot)
+    if peak is not None:
+        yield f"{f'on card {peak.card}':<15}{vram_text(peak)}"
+
+
+def vram_text(peak: VramPeak) -> str:
+    """`4.25 GiB allocated (predicted 4.21, -0.9 %), 4.63 reserved (4.65), 0.64 beside it (0.62)`."""
+    predicted, errors = peak.predicted, peak.errors
+    allocated, reserved, beside = "", "", ""
+    if predicted is not None:
+        error = f", {100 * errors['allocated']:+.1f} %" if "allocated" in errors else ""
+        allocated = f" (predicted {predicted.allocated / GIB:.2f}{error})"
+        reserved, beside = (f" ({size / GIB:.2f})" for size in (predicted.reserved, predicted.context))
+    words = f"{gib(peak.allocated)} allocated{allocated}, {peak.reserved / GIB:.2f} reserved{reserved}"
+    return words if peak.beside is None else f"{words}, {peak.beside / GIB:.2f} beside it{beside}"
 
 
 def _result_lines(result: Result, chrf: float | None) -> Iterator[str]:
@@ -419,10 +435,20 @@ def snapshot_json(snapshot: Snapshot) -> dict[str, Any]:
         "last": msgspec.to_builtins(last) if last else None,
         "evaluation": msgspec.to_builtins(snapshot.evaluations[-1]) if snapshot.evaluations else None,
         "result": msgspec.to_builtins(snapshot.result) if snapshot.result else None,
+        "vram": _vram_json(vram_peak(snapshot)),
         "samples_per_second": snapshot.samples_per_second,
         "rejected_lines": snapshot.rejected_lines,
         "prepared": msgspec.to_builtins(snapshot.prepared) if snapshot.prepared else None,
     }
+
+
+def _vram_json(peak: VramPeak | None) -> dict[str, Any] | None:
+    if peak is None:
+        return None
+    import msgspec
+
+    found: dict[str, Any] = {**msgspec.to_builtins(peak), "errors": peak.errors}
+    return found
 
 
 def run_row(snapshot: Snapshot) -> tuple[str, ...]:

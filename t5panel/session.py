@@ -367,6 +367,11 @@ def _plan_record(plan: Plan) -> dict[str, Any]:
         "world_size": plan.spec.num_gpus,
         "shape": asdict(plan.shape) if plan.shape is not None else None,
         "cards": [card.name for card in used_cards(plan.spec, plan.machine)],
+        "vram": [
+            {"index": card.index, **{name: getattr(card.need, name) for name in NEEDED}, "context": card.context}
+            for card in plan.cards
+        ],
+        "driver": next((card.driver for card in used_cards(plan.spec, plan.machine)), ""),
         "samples_per_second": plan.estimate.samples_per_second,
     }
 

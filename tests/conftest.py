@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 
 import pytest
 
@@ -11,8 +12,12 @@ LONGEST = ("test_campaign", "test_same_curve", "test_resume", "test_learning", "
 
 
 def pytest_configure() -> None:
-    """Let torch compute with one thread: those of several tests and ranks only wait for each other."""
+    """Let torch compute with one thread: those of several tests and ranks only wait for each other.
+
+    And let ctrl-c reach what the tests start: a shell's background job hands on that it ignores it.
+    """
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

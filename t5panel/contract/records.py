@@ -204,6 +204,16 @@ class Diagnosis(Record, frozen=True):
     """That rank's own traceback, or the lines of a log that matched."""
 
 
+class CardUse(Record, frozen=True):
+    """What NVML said of one card since the last start of the ranks, in bytes, all processes together."""
+
+    index: int
+    before: int
+    """In use when the ranks were about to start."""
+    highest: int
+    """The most that was seen in use."""
+
+
 class State(Record, frozen=True):
     """state.json, replaced atomically by the supervisor."""
 
@@ -223,6 +233,8 @@ class State(Record, frozen=True):
     """When a paused run goes on, in unix seconds; None while it waits for its cards."""
     diagnosis: Diagnosis | None = None
     """Of a failed run."""
+    vram: tuple[CardUse, ...] = ()
+    """Of the run's cards; empty on the CPU."""
 
 
 class Result(Record, frozen=True):
@@ -303,6 +315,16 @@ class RunInfo(Record, frozen=True):
     """Started with --force although the memory plan said no."""
     recoveries: tuple[Recovery, ...] = ()
     changes: tuple[Change, ...] = ()
+
+
+class PredictedVram(Record, frozen=True):
+    """`RunInfo.plan["vram"]`: what the plan predicts for one card, in bytes of torch's allocator, and beside it."""
+
+    index: int
+    requested: int
+    allocated: int
+    reserved: int
+    context: int
 
 
 class Prepared(Record, frozen=True):

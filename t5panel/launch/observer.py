@@ -8,7 +8,19 @@ import time
 import msgspec
 
 from t5panel.contract.layout import RunDir
-from t5panel.contract.records import Checkpoint, Metric, Phase, RankId, RankSample, RunInfo, Sample, Start, Status, Step
+from t5panel.contract.records import (
+    CardUse,
+    Checkpoint,
+    Metric,
+    Phase,
+    RankId,
+    RankSample,
+    RunInfo,
+    Sample,
+    Start,
+    Status,
+    Step,
+)
 from t5panel.launch.exits import Exits
 from t5panel.monitor.evidence import read_free_disk, read_pressure
 from t5panel.monitor.hardware import Nvml, host_memory, process_memory, proportional_memory
@@ -43,6 +55,9 @@ class Observer:
         self._beats: tuple[int, ...] = ()
         self.exits.close()
         self.exits = Exits()
+        self.vram_before = self.vram()
+        """Bytes in use on each card without the ranks."""
+        self._vram_highest = dict(self.vram_before)
         self.ranks: tuple[RankId, ...] = ()
         self.ports: frozenset[Listener] = frozenset()
         """What the run's processes have listened on since this start."""
@@ -75,6 +90,8 @@ class Observer:
         used, limit = host_memory()
         ranks = [found for rank in self.ranks if (found := self._rank_sample(rank)) is not None]
         sample = Sample(time.time(), self._nvml.cards(self._cards), tuple(ranks), used, limit)
+        for card in sample.cards:
+            self._vram_highest[card.index] = max(card.used, self._vram_highest.get(card.index, 0))
         self.last_sample = sample
         around = Surroundings(read_pressure()[1], read_free_disk(self._run.checkpoints))
         return sample, self._dogs.sample(sample, around, now)
@@ -82,6 +99,10 @@ class Observer:
     def vram(self) -> dict[int, int]:
         """Bytes in use on each of the run's cards."""
         return {card.index: card.used for card in self._nvml.cards(self._cards)} if self._cards else {}
+
+    def card_use(self) -> tuple[CardUse, ...]:
+        """Of each of the run's cards that answered when the ranks were about to start."""
+        return tuple(CardUse(index, used, self._vram_highest[index]) for index, used in self.vram_before.items())
 
     def stranger(self) -> str:
         """A process that holds memory of one of the run's cards while no rank of it lives; empty without one."""

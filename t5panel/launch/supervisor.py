@@ -221,7 +221,6 @@ class Supervisor:
         self._observer.begin(time.monotonic())
         self._before = before_start(self.run)
         self._set_phase("starting", "starting the ranks")
-        vram_before = self._observer.vram()
         process = self._spawn(self.info.command, self.run.launcher_log)
         if isinstance(process, Outcome):
             return process
@@ -229,7 +228,7 @@ class Supervisor:
         code = self._exit_codes[process.pid]
         stopped = self._sweep(grace=TERM_SECONDS)
         self._tell(self._observer.follow(time.monotonic()))  # the last words
-        gone = self._how_it_went(stopped, vram_before)
+        gone = self._how_it_went(stopped)
         return self._verdict(ending, code, gone)
 
     def _verdict(self, ending: Ending, code: int, gone: str) -> Outcome | None:
@@ -301,13 +300,13 @@ class Supervisor:
             asked="signal" if self.signals else None,
         )
 
-    def _how_it_went(self, stopped: Stopped, vram_before: dict[int, int]) -> str:
+    def _how_it_went(self, stopped: Stopped) -> str:
         """`3 ranks gone in 4.1 s, VRAM released`: what is proven after the ranks' end."""
         release = prove_release(
             stopped,
             ranks=len(self._observer.ranks),
             seconds=time.monotonic() - (self._asked_at or time.monotonic() - stopped.seconds),
-            vram_before=vram_before,
+            vram_before=self._observer.vram_before,
             vram=self._observer.vram,
             ports=self._observer.ports,
         )
@@ -506,6 +505,7 @@ class Supervisor:
             message=self._message,
             until=self._until,
             diagnosis=diagnosis,
+            vram=self._observer.card_use(),
         )
         self._journal.state(state, durable=durable)
 

@@ -9,7 +9,7 @@ from typing import TypeVar
 import msgspec
 
 from t5panel.contract.layout import RunDir
-from t5panel.contract.records import ENDED, Diagnosis, Phase, Prepared, Progress, Result, RunInfo, State
+from t5panel.contract.records import ENDED, CardUse, Diagnosis, Phase, Prepared, Progress, Result, RunInfo, State
 from t5panel.errors import Fault, UsageError
 from t5panel.monitor.clues import Evidence, Login
 from t5panel.monitor.evidence import kills_at_logout
@@ -78,6 +78,12 @@ def cut_off(run_id: str, state: State, *, boot: str, kill_user_processes: bool |
 def read_result(run: RunDir) -> Result | None:
     """result.json of a run, None before a clean end."""
     return _read(run.result, Result)
+
+
+def read_card_use(run: RunDir) -> tuple[CardUse, ...]:
+    """What NVML said of the cards of an ended run; nothing before its end."""
+    state = _read(run.state, State)
+    return state.vram if state is not None and state.phase in ENDED else ()
 
 
 def read_prepared(run: RunDir) -> Prepared | None:

@@ -8,6 +8,7 @@ from t5panel.plan.peak import CUBLAS_WORKSPACE, WORKSPACES, Peak, peak_of
 from t5panel.plan.replay import Held, held_by
 from t5panel.plan.step import TrainingStep
 from t5panel.plan.zero import Zero
+from t5panel.plan.zero_replay import held_under_zero
 
 LOWEST_SHARE = 0.99
 """Of the predicted blocks: what a step takes at least. Source: README, "Measured"; none took less than 0.991 of it."""
@@ -48,8 +49,6 @@ def need_of(step: TrainingStep) -> Need:
     Raises: NoTableError when nothing is known of the versions or of this kind of step.
     """
     if step.zero is not None:
-        from t5panel.plan.zero_replay import held_under_zero
-
         held = held_under_zero(step)
         return Need(_zero_parts(step, step.zero, held.requested), held.allocated, held.reserved)
     parts = peak_of(step)

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 
 from t5panel.contract.checkpoints import PREFIX, checkpoints_of, is_whole, step_of
 from t5panel.contract.layout import RunDir
-from t5panel.contract.marker import MARKER, Identity, fault_of, flush, read_marker, write_marker
+from t5panel.contract.marker import Identity, fault_of, flush, read_marker, write_marker
 from t5panel.contract.records import Checkpoint
 from t5panel.contract.spec import RunSpec
 from t5panel.trainers.ranks import Ranks
@@ -126,11 +126,12 @@ def rotate(run: RunDir, newest: Path, keep: int, damaged: Collection[Path] = ())
         folder for folder in others if step_of(folder) < step_of(newest) and folder not in damaged and is_whole(folder)
     ]
     kept = good[len(good) - min(keep - 1, len(good)) :]
+    doomed = run.checkpoints / STAGING  # a deletion that is cut short leaves no half checkpoint
     for folder in others:
         if folder not in kept:
-            # Without its marker it is no checkpoint any more, whenever the deletion is cut short.
-            (folder / MARKER).unlink(missing_ok=True)
-            shutil.rmtree(folder)
+            doomed.mkdir(exist_ok=True)
+            folder.rename(doomed / folder.name)
+    shutil.rmtree(doomed, ignore_errors=True)
 
 
 def lacks_space(error: BaseException) -> bool:

@@ -219,6 +219,21 @@ def test_rotation_keeps_the_newest_and_never_deletes_it(keep: int, run: RunDir) 
     assert names(run) == ["checkpoint-10", "checkpoint-20", "checkpoint-30"][-keep:]
 
 
+def test_a_deletion_that_is_cut_short_leaves_no_half_checkpoint_and_the_next_save_ends_it(
+    run: RunDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    newest = complete(run, 30)
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", lambda *_args, **_how: None)
+        rotate(run, newest, 2)
+    listed = [folder.name for folder in run.checkpoints.glob("checkpoint-*")]
+
+    checkpoints_of(run).save(40, IDENTITY, fill)
+
+    assert sorted(listed) == ["checkpoint-20", "checkpoint-30"]
+    assert sorted(path.name for path in run.checkpoints.iterdir()) == ["checkpoint-30", "checkpoint-40"]
+
+
 FULL = OSError(28, "No space left on device")
 
 
