@@ -9,6 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -18,12 +19,16 @@ from t5panel.contract.shapes import SHAPES, Shape
 from t5panel.errors import UsageError
 from t5panel.plan.need import Need, need_of
 from t5panel.plan.peak import peak_of, states_of
-from t5panel.plan.records import MeasuredStep, Prediction, predict, read_records, step_of
+from t5panel.plan.records import Config, MeasuredStep, Prediction, predict, read_records, step_of
 from t5panel.plan.step import TrainingStep, parameters_of
 from t5panel.plan.table import NoTableError, load_table
 
 MEASURED = Path(__file__).parents[1] / "data" / "memory" / "measured.json"
 """From one H100: torch 2.11, transformers 5.23, deepspeed 0.19; a step of the measuring script for each record."""
+OWN_TRAINERS = MEASURED.with_name("own_trainers.json")
+"""Runs of t5-base on the same card, one rank, padded rows of 512 and 128 tokens at most, bf16."""
+BLIND = MEASURED.with_name("predicted_blind.json")
+"""Written down and committed before the records of the same configurations were measured."""
 STUDY = Path(__file__).parents[3] / "shared" / "data" / "memory_peaks.json"
 BASE = TrainingStep(SHAPES["t5-base"], 8, 512, 128)
 
@@ -67,6 +72,39 @@ def test_peaks_measured_on_a_card_are_predicted_to_the_percent() -> None:
     assert max(allocated) <= 2.0
     assert sum(reserved) / len(reserved) <= 2.0
     assert not any(each.false_fit for each in found)
+
+
+def test_our_own_trainers_take_what_is_predicted() -> None:
+    for run in json.loads(OWN_TRAINERS.read_text()):
+        step = replace(BASE, batch=run["batch"], accumulation=run["accumulation"], checkpointing=run["checkpointing"])
+
+        need = need_of(step)
+
+        assert need.allocated == pytest.approx(run["allocated"], rel=0.012)
+        assert need.reserved == pytest.approx(run["reserved"], rel=0.02)
+        assert need.low <= run["allocated"] <= need.high
+
+
+def test_blind_predictions_came_true() -> None:
+    measured = {each.cfg.id: each for each in read_records(MEASURED.read_bytes(), MEASURED.name)}
+    blind = json.loads(BLIND.read_text())
+    name_of = {json.dumps(_plain(each.cfg), sort_keys=True): key for key, each in measured.items()}
+
+    errors: dict[str, list[float]] = {"requested": [], "allocated": []}
+    for each in blind:
+        record = measured[name_of[json.dumps(_plain(msgspec.convert(each["cfg"], Config)), sort_keys=True)]]
+        assert record.steady is not None
+        errors["requested"].append(abs(each["requested"] / record.steady.req_peak - 1))
+        if each["allocated"]:
+            errors["allocated"].append(abs(each["allocated"] / record.steady.alloc_peak - 1))
+
+    assert len(errors["requested"]) == 19
+    assert sum(errors["requested"]) / 19 <= 0.001
+    assert max(errors["allocated"]) <= 0.01
+
+
+def _plain(cfg: Config) -> dict[str, Any]:
+    return {name: value for name, value in msgspec.to_builtins(cfg).items() if name != "id"}
 
 
 def test_peaks_of_the_study_are_predicted_to_the_percent() -> None:
