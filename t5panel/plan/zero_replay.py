@@ -127,8 +127,9 @@ def _sharded(zero: Zero, sizes: Sequence[int], held: Pass) -> Held:
 
 def _pass(step: TrainingStep, zero: Zero) -> Pass:
     """A pass from the sums of its sections. What it holds when a gradient is ready counts as its section's highest."""
-    stays, inputs = zero.keeps_gradients, input_bytes(step)
-    walk = walk_of(step, given=not stays or zero.micro_steps > 1)
+    inputs = input_bytes(step)
+    walk = walk_of(step, given=not zero.keeps_gradients or zero.micro_steps > 1)
+    at_the_end = zero.keeps_gradients or zero.reduce_bucket_size >= step.shape.parameters
     # The last norm's backward pass belongs to the loss's section: three float32 copies of the decoder's output.
     more = inputs + 12 * step.batch * step.target * step.shape.d_model
     first = walk.backward[0][1] + (0 if step.shape.tied else BF16 * step.shape.d_model * step.shape.vocab_size)
@@ -137,7 +138,7 @@ def _pass(step: TrainingStep, zero: Zero) -> Pass:
         forward=walk.forward + inputs,
         head=walk.head + inputs,
         tail=tail,
-        fading=() if stays else _fading(step, walk, first, more),
+        fading=() if at_the_end else _fading(step, walk, first, more),
         kept=tail,
         work=WORKSPACES * CUBLAS_WORKSPACE,
     )
@@ -158,7 +159,7 @@ def _fading(step: TrainingStep, walk: Walk, first: int, more: int) -> tuple[int,
         length = scale * blocks[stack] * (middles[stack] if name.endswith("middle") else 1)
         slope = (end - begin) / length
         for place in range(int(done), min(SHARES, int(done + length) + 1)):
-            edges = [min(length, max(0.0, edge - done)) for edge in (place, place + 1)]
-            fading[place] = max(fading[place], *[begin + slope * edge for edge in edges])
+            edge = min(length, place + 1 - done) if slope > 0 else max(0.0, place - done)
+            fading[place] = max(fading[place], begin + slope * edge)
         done += length
     return tuple(int(size) + more if size else 0 for size in fading)
