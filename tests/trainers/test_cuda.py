@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -35,6 +38,16 @@ METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "trainer": ("trainer", {}),
     **{f"deepspeed-zero-{n}": ("deepspeed", {"deepspeed.zero_optimization.stage": n}) for n in range(4)},
 }
+
+SAMPLER = """
+import time
+from t5panel.monitor.hardware import Nvml
+nvml = Nvml()
+while True:
+    nvml.cards()
+    time.sleep(1)
+"""
+"""What the supervisor does each second, as far as the card is concerned."""
 
 
 @pytest.fixture(scope="module")
@@ -94,3 +107,40 @@ def test_a_stopped_run_resumes_on_the_card(preset: str, tmp_path: Path, word_pai
     assert_finished(finish(run))
 
     assert [step.step for step in steps(run)] == list(range(1, 151))
+
+
+def test_a_second_between_readings_costs_a_training_step_nothing() -> None:
+    from statistics import median
+
+    from t5panel.contract.shapes import SHAPES
+    from t5panel.trainers.model import config_of
+
+    torch = pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    with torch.device("cuda"):
+        model = transformers.AutoModelForSeq2SeqLM.from_config(config_of(SHAPES["t5-base"]))
+    optimizer = torch.optim.AdamW(model.parameters(), fused=True)
+    ids = torch.randint(3, 1000, (16, 512), device="cuda")
+
+    def step() -> float:
+        begin = time.perf_counter()
+        with torch.autocast("cuda", torch.bfloat16):
+            loss = model(input_ids=ids, labels=ids[:, :128]).loss
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        torch.cuda.synchronize()
+        return time.perf_counter() - begin
+
+    seconds: dict[bool, list[float]] = {False: [], True: []}
+    for _ in range(10):
+        step()
+    for _ in range(4):
+        for watched in (False, True):
+            sampler = subprocess.Popen([sys.executable, "-c", SAMPLER]) if watched else None
+            seconds[watched] += [step() for _ in range(30)]
+            if sampler is not None:
+                sampler.kill()
+                sampler.wait()
+
+    assert median(seconds[True]) <= 1.005 * median(seconds[False])
