@@ -21,7 +21,7 @@ import msgspec
 from t5panel import __version__
 from t5panel.contract.layout import PRIVATE, RunDir, all_runs, runs_home, token_cache_home, write_atomic
 from t5panel.contract.paths import user_path
-from t5panel.contract.records import Request, RunInfo, run_json
+from t5panel.contract.records import PredictedVram, Request, RunInfo, run_json
 from t5panel.contract.shapes import Shape, is_builtin
 from t5panel.contract.spec import RunSpec
 from t5panel.errors import DoesNotFitError, Fault, PreflightError, T5PanelError, UsageError
@@ -32,6 +32,7 @@ from t5panel.monitor.hardware import cores
 from t5panel.monitor.proc import marked
 from t5panel.monitor.runs import read_info, read_state
 from t5panel.plan.machine import Machine
+from t5panel.plan.memory import CardMemory
 from t5panel.plan.planning import Finding, Plan, make_plan, resolve_device, used_cards, wants_rehearsal
 from t5panel.preflight.calibration import experience, remember
 from t5panel.preflight.cards import card_findings
@@ -367,13 +368,15 @@ def _plan_record(plan: Plan) -> dict[str, Any]:
         "world_size": plan.spec.num_gpus,
         "shape": asdict(plan.shape) if plan.shape is not None else None,
         "cards": [card.name for card in used_cards(plan.spec, plan.machine)],
-        "vram": [
-            {"index": card.index, **{name: getattr(card.need, name) for name in NEEDED}, "context": card.context}
-            for card in plan.cards
-        ],
         "driver": next((card.driver for card in used_cards(plan.spec, plan.machine)), ""),
+        "vram": [msgspec.to_builtins(_predicted(card)) for card in plan.cards],
         "samples_per_second": plan.estimate.samples_per_second,
     }
+
+
+def _predicted(card: CardMemory) -> PredictedVram:
+    need = card.need
+    return PredictedVram(card.index, need.requested, need.allocated, need.reserved, card.context)
 
 
 def list_runs() -> list[tuple[RunDir, RunInfo]]:

@@ -3,28 +3,35 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
+from typing import TypeVar
 
 import msgspec
 from pydantic import ValidationError
 
 from t5panel.contract.layout import PRIVATE, RunDir, all_runs, machine_file, runs_home, write_atomic
+from t5panel.contract.memory_table import minor
 from t5panel.contract.records import Prepared, RunInfo
 from t5panel.contract.shapes import Shape, is_builtin
 from t5panel.contract.spec import RunSpec
 from t5panel.errors import UsageError
-from t5panel.monitor.runs import read_info, read_prepared, read_result
+from t5panel.monitor.runs import read_card_use, read_info, read_prepared, read_result
+from t5panel.monitor.vram import beside_torch
 from t5panel.plan.cards import peaks_of, slowest
+from t5panel.plan.context import MeasuredContext, Site
 from t5panel.plan.flops import Lengths
 from t5panel.plan.forecast import Experience, Rows
 from t5panel.plan.speed import Measured, workload_of
 
+M = TypeVar("M", Measured, MeasuredContext)
 LOOKED_AT = 10
 """Newest runs that are read for a plan; what older ones showed stands in the file."""
 KEPT = 50
 FEWEST_STEPS = 10
 """Of a run whose speed counts: the first ones warm up caches and kernels."""
+FEWEST_SECONDS = 10.0
+"""Of a run whose context counts: NVML is read once a second, and the highest reading must be of the highest moment."""
 
 
 class MachineFacts(msgspec.Struct, frozen=True):
@@ -32,6 +39,8 @@ class MachineFacts(msgspec.Struct, frozen=True):
 
     speeds: tuple[Measured, ...] = ()
     """Newest first, one of each run."""
+    contexts: tuple[MeasuredContext, ...] = ()
+    """Newest first, of each run one for each kind of card."""
 
 
 def read_facts() -> MachineFacts:
@@ -43,15 +52,17 @@ def read_facts() -> MachineFacts:
 
 
 def experience(spec: RunSpec, *, samples: int | None = None, price: float | None = None) -> Experience:
-    """What earlier runs say about the speed of a spec, beside what the user asks for."""
+    """What earlier runs say about the speed and the memory of a spec, beside what the user asks for."""
     runs = tuple(_newest_runs())
-    return Experience(rows=_rows(spec, runs), measured=_speeds(runs), samples=samples, price=price)
+    facts = _learnt(read_facts(), runs)
+    return Experience(_rows(spec, runs), facts.speeds, facts.contexts, samples, price)
 
 
 def remember() -> None:
     """Keep what the newest runs showed, also when their directories will be gone; a full disk keeps nothing."""
-    facts = MachineFacts(_speeds(tuple(_newest_runs())))
-    if facts == read_facts():
+    known = read_facts()
+    facts = _learnt(known, tuple(_newest_runs()))
+    if facts == known:
         return
     with contextlib.suppress(OSError):
         machine_file().parent.mkdir(parents=True, exist_ok=True, mode=PRIVATE)
@@ -64,11 +75,17 @@ def _newest_runs() -> Iterator[tuple[RunDir, RunInfo]]:
             yield run, read_info(run)
 
 
-def _speeds(runs: tuple[tuple[RunDir, RunInfo], ...]) -> tuple[Measured, ...]:
-    """Of these runs and of the file, newest first."""
-    found = {speed.run_id: speed for speed in read_facts().speeds}
-    found |= {run.run_id: speed for run, info in runs if (speed := measured_speed(run, info)) is not None}
-    return tuple(sorted(found.values(), key=lambda speed: speed.time, reverse=True)[:KEPT])
+def _learnt(known: MachineFacts, runs: tuple[tuple[RunDir, RunInfo], ...]) -> MachineFacts:
+    """What was known and what these runs showed, newest first."""
+    speeds = {speed.run_id: speed for speed in known.speeds}
+    speeds |= {run.run_id: speed for run, info in runs if (speed := measured_speed(run, info)) is not None}
+    contexts = {(each.run_id, each.site): each for each in known.contexts}
+    contexts |= {(each.run_id, each.site): each for run, info in runs for each in measured_contexts(run, info)}
+    return MachineFacts(_newest(speeds.values()), _newest(contexts.values()))
+
+
+def _newest(found: Iterable[M]) -> tuple[M, ...]:
+    return tuple(sorted(found, key=lambda each: each.time, reverse=True)[:KEPT])
 
 
 def measured_speed(run: RunDir, info: RunInfo) -> Measured | None:
@@ -89,6 +106,31 @@ def measured_speed(run: RunDir, info: RunInfo) -> Measured | None:
     if not peaks or len(peaks) != len(names):
         return None
     return Measured(info.run_id, info.created, slowest(peaks).name, work, result.samples_per_second)
+
+
+def measured_contexts(run: RunDir, info: RunInfo) -> tuple[MeasuredContext, ...]:
+    """What an ended run on real cards took beside torch's allocator, of like cards the most; mostly one, or none."""
+    result = read_result(run)
+    if result is None or info.rehearsal or not info.cards or result.seconds < FEWEST_SECONDS:
+        return ()
+    try:
+        names = msgspec.convert(info.plan.get("cards"), tuple[str, ...])
+        driver = msgspec.convert(info.plan.get("driver"), str)
+    except msgspec.ValidationError:  # of another version
+        return ()
+    torch = info.versions.get("torch")
+    if not driver or torch is None or len(names) != len(info.cards):
+        return ()
+    beside = beside_torch(info.cards, read_card_use(run), result.peak_vram_per_card)
+    most: dict[str, int] = {}
+    for index, name in zip(sorted(info.cards), names, strict=True):  # the plan names them in their order
+        if index in beside:
+            most[name] = max(beside[index], most.get(name, 0))
+    distributed = len(info.cards) > 1
+    return tuple(
+        MeasuredContext(info.run_id, info.created, Site(name, driver, minor(torch), distributed), size)
+        for name, size in most.items()
+    )
 
 
 def _rows(spec: RunSpec, runs: tuple[tuple[RunDir, RunInfo], ...]) -> Rows | None:

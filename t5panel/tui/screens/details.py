@@ -13,7 +13,8 @@ from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from t5panel.monitor.history import Snapshot
-from t5panel.render import SEVERITY_MARK, headline, log_place, moment_text, plain_text, recovery_texts
+from t5panel.monitor.vram import vram_peak
+from t5panel.render import SEVERITY_MARK, headline, log_place, moment_text, plain_text, recovery_texts, vram_text
 from t5panel.tui.parts import Part
 
 
@@ -46,7 +47,7 @@ def has_details(snapshot: Snapshot) -> bool:
 
 
 def detail_parts(snapshot: Snapshot) -> Iterator[Part]:
-    """The reason of a failure first, then alerts and recoveries."""
+    """The reason of a failure first, then alerts, VRAM and recoveries."""
     if snapshot.state.phase == "failed":
         yield from _failure(snapshot)
     for alert in snapshot.alerts:
@@ -54,6 +55,9 @@ def detail_parts(snapshot: Snapshot) -> Iterator[Part]:
         yield (f"{SEVERITY_MARK[alert.severity]} {alert.name}", style)
         yield (f"  since {moment_text(alert.time)}\n", "$quiet")
         yield f"  {alert.message}\n\n"
+    peak = vram_peak(snapshot)
+    if peak is not None:
+        yield from ((f"VRAM of card {peak.card}\n", "$quiet"), f"{vram_text(peak)}\n\n")
     recoveries = snapshot.info.recoveries
     for recovery, text in zip(recoveries, recovery_texts(recoveries), strict=True):
         yield from (("↻ recovered", "bold $accent"), (f"  {moment_text(recovery.time)}\n", "$quiet"))
