@@ -159,7 +159,7 @@ def test_more_rows_or_tokens_never_need_less(step: TrainingStep, rows: int, sour
 def test_checkpointing_never_needs_more(step: TrainingStep) -> None:
     without, with_it = (peak_of(replace(step, checkpointing=on)).requested for on in (False, True))
 
-    assert with_it <= without * 1.02
+    assert with_it <= without * 1.002  # transformers makes the empty cross-attention bias need a gradient with it
 
 
 @settings(max_examples=40, deadline=None)
