@@ -11,10 +11,11 @@ import msgspec
 import pytest
 
 from t5panel.contract.layout import RunDir, machine_file
-from t5panel.contract.records import Prepared, Result
-from t5panel.monitor.runs import read_info
+from t5panel.contract.records import CardUse, PredictedVram, Prepared, Result, Sample
+from t5panel.monitor.runs import read_card_use, read_info
+from t5panel.plan.allocator import MIB
 from t5panel.preflight.calibration import MachineFacts, measured_speed, read_facts
-from tests.house.household import BOX, House, ended, set_cards
+from tests.house.household import BOX, House, ended, eventually, set_cards
 from tests.house.test_cards import PYTHON
 
 PLAN = ("plan", "--preset", "trainer", "--json")
@@ -49,6 +50,11 @@ def finish(run: RunDir, result: Result = RESULT, prepared: Prepared = PREPARED) 
     """What a run leaves that trained to its end."""
     run.result.write_bytes(msgspec.json.encode(result))
     run.prepared.write_bytes(msgspec.json.encode(prepared))
+
+
+def newest_sample(run: RunDir) -> Sample:
+    """The supervisor's last reading."""
+    return msgspec.json.decode(run.samples.read_bytes().splitlines()[-1], type=Sample)
 
 
 def estimate(box: House, *words: str) -> dict[str, Any]:
@@ -124,6 +130,34 @@ def test_a_run_that_says_too_little_is_no_basis(run: RunDir) -> None:
     found = [measured_speed(run, msgspec.structs.replace(read_info(run), **change)) for change in strange]
 
     assert found == [None] * len(strange)
+
+
+def test_a_started_run_keeps_what_was_predicted_for_each_of_its_cards(box: House, run: RunDir) -> None:
+    plan = read_info(run).plan
+
+    predicted = msgspec.convert(plan["vram"], tuple[PredictedVram, ...])
+
+    assert plan["driver"]
+    assert [card.index for card in predicted] == [0, 1, 2]
+    shown = json.loads(box.panel(*PLAN, "--set", f"interpreter={box.home / 'python'}").stdout)["vram"]["per_card"]
+    assert [card.reserved for card in predicted] == [card["reserved"] for card in shown]
+
+
+def test_an_ended_run_keeps_what_nvml_saw_of_its_cards_before_and_at_their_highest(box: House) -> None:
+    set_cards(box, BOX)
+    run = box.fake_run("waits", "honours-stop", cards=(0, 2))
+    box.panel("resume", run.run_id, "--detach")
+    eventually(lambda: bool(list(run.logs.glob("alive-*"))))
+    set_cards(box, BOX.replace(" 300 ", " 9000 ", 1))
+    eventually(lambda: newest_sample(run).cards[0].used == 9000 * MIB)
+    set_cards(box, BOX)
+    eventually(lambda: newest_sample(run).cards[0].used == 300 * MIB)
+    assert read_card_use(run) == ()
+
+    box.panel("stop", run.run_id)
+
+    assert ended(run).phase == "stopped"
+    assert read_card_use(run) == (CardUse(0, 300 * MIB, 9000 * MIB), CardUse(2, 300 * MIB, 300 * MIB))
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b'{"speeds": [{"run_id": 1}]}', b"\xff"])
