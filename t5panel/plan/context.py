@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from statistics import median
 
 import msgspec
 
@@ -53,10 +52,14 @@ class Context:
 def context_of(
     spec: RunSpec, card: CardFacts, versions: Mapping[str, str], measured: tuple[MeasuredContext, ...]
 ) -> Context:
-    """What the driver and NCCL take of a card: the median of the newest runs there, else as on one H100."""
+    """What the driver and NCCL take of a card: the median of the newest runs there, else as on one H100.
+
+    Of two in the middle the larger: what is planned too low ends a run.
+    """
     site = Site(card.name, card.driver, minor(versions.get("torch", "")), spec.num_gpus > 1)
     here = sorted((each for each in measured if each.site == site), key=lambda each: each.time)[-NEWEST:]
     if not here:
         return Context(CONTEXT + (COMMUNICATOR if site.distributed else 0), H100_BASIS)
     runs = f"{len(here)} run{'s' if len(here) > 1 else ''}"
-    return Context(round(median(each.size for each in here)), f"context calibrated on this machine ({runs})")
+    middle = sorted(each.size for each in here)[len(here) // 2]
+    return Context(middle, f"context calibrated on this machine ({runs})")

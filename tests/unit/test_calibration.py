@@ -82,7 +82,7 @@ def test_what_was_measured_elsewhere_is_no_basis(change: dict[str, str]) -> None
     assert basis == H100_BASIS
 
 
-def test_only_the_newest_runs_count() -> None:
+def test_the_median_of_the_newest_runs_counts_and_of_two_the_larger() -> None:
     spec = load_preset("trainer").spec
     older = tuple(measured(9000, at=at) for at in range(6))
     newer = tuple(measured(700, at=at) for at in range(10, 15))
@@ -90,6 +90,7 @@ def test_only_the_newest_runs_count() -> None:
     assert context_of(spec, CARDS[0], VERSIONS, newer + older) == Context(
         700 * MIB, "context calibrated on this machine (5 runs)"
     )
+    assert context_of(spec, CARDS[0], VERSIONS, (newer[0], older[0])).size == 9000 * MIB
     assert context_of(spec, CARDS[0], VERSIONS, newer[:1]).basis == "context calibrated on this machine (1 run)"
 
 
