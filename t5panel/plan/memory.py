@@ -16,7 +16,6 @@ from t5panel.plan.step import OptimizerName, TrainingStep
 from t5panel.plan.zero import Zero
 
 Verdict = Literal["fits", "tight", "no"]
-MIB = 2**20
 LENGTH_ROUNDING = 8
 """Our batches are padded to a multiple of it."""
 OPTIMIZERS: Mapping[str, OptimizerName] = {
