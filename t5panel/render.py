@@ -95,7 +95,9 @@ def plan_json(plan: Plan, command: Command) -> dict[str, Any]:
             {"severity": found.severity, "code": found.code, "message": found.message, "hint": found.hint}
             for found in plan.findings
         ],
-        "suggestions": [],
+        "suggestions": [
+            {"set": dict(each.settings), "verdict": each.verdict, "reason": each.reason} for each in plan.suggestions
+        ],
         "estimate": estimate_json(plan.estimate),
     }
 
@@ -147,8 +149,16 @@ def plan_lines(plan: Plan, command: Command) -> Iterator[str]:
         yield f"host RAM  {total} of {capacity}, {per_rank} per rank (estimate)"
     yield from estimate_lines(plan.estimate)
     yield f"verdict   {plan.verdict}"
+    yield from suggestion_lines(plan)
     yield from finding_lines(plan)
     yield f"command   {command.line}"
+
+
+def suggestion_lines(plan: Plan) -> Iterator[str]:
+    """What would fit or be faster, why, and the options that set it."""
+    for each in plan.suggestions:
+        yield f"{'faster' if each.is_faster else 'fits':<9} {each.title}, {each.reason}"
+        yield f"    {each.arguments}"
 
 
 def finding_lines(plan: Plan) -> Iterator[str]:

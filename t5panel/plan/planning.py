@@ -14,6 +14,7 @@ from t5panel.plan.host import HostMemory, host_memory
 from t5panel.plan.machine import GIB, CardFacts, Machine
 from t5panel.plan.memory import CardMemory, Verdict, card_memory, training_step
 from t5panel.plan.need import need_of
+from t5panel.plan.solve import Job, Suggestion, suggest
 from t5panel.plan.speed import Estimate
 from t5panel.plan.table import NoTableError
 from t5panel.presets import Preset
@@ -47,6 +48,8 @@ class Plan:
     shape: Shape | None
     """The model's, None when it could not be read."""
     estimate: Estimate
+    suggestions: tuple[Suggestion, ...] = ()
+    """What fits when this does not, or what would be faster; the best first."""
 
     @property
     def verdict(self) -> Verdict:
@@ -110,9 +113,14 @@ def make_plan(
     used = used_cards(spec, machine)
     cards, memory_findings = _cards(spec, shape, used, versions, known.contexts)
     ram = host_memory(spec, shape, machine.ram_limit) if shape else None
-    all_findings = (*device_findings, *findings, *memory_findings, *_memory_findings(cards, ram))
+    suggestions: tuple[Suggestion, ...] = ()
+    if shape is not None and not device_findings:
+        suggestions = suggest(Job(spec, shape, used, cards, machine.ram_limit, versions, known))
+    all_findings = (*device_findings, *findings, *memory_findings, *_memory_findings(cards, ram, suggestions))
     speed = forecast(spec, shape, used, known)
-    return Plan(preset.name, spec, machine, rehearsal, preset.replaced, cards, ram, all_findings, shape, speed)
+    return Plan(
+        preset.name, spec, machine, rehearsal, preset.replaced, cards, ram, all_findings, shape, speed, suggestions
+    )
 
 
 def used_cards(spec: RunSpec, machine: Machine) -> tuple[CardFacts, ...]:
@@ -171,20 +179,24 @@ def _cards(
     return tuple(card_memory(need, card, context_of(spec, card, versions, measured)) for card in used), ()
 
 
-def _memory_findings(cards: tuple[CardMemory, ...], ram: HostMemory | None) -> tuple[Finding, ...]:
+def _memory_findings(
+    cards: tuple[CardMemory, ...], ram: HostMemory | None, suggestions: tuple[Suggestion, ...]
+) -> tuple[Finding, ...]:
     found = []
-    for card in cards:
+    fitting = [f"{best.title} fits: {best.arguments}" for best in suggestions]
+    for number, card in enumerate(cards):
+        less = "" if number else next(iter(fitting), LESS_MEMORY)
         have = f"{card.capacity / GIB:.1f} GiB are free"
         if card.verdict == "no":
             message = f"card {card.index} needs {card.low / GIB:.1f} GiB at least, {have}"
-            found.append(Finding("error", "memory.vram", message, LESS_MEMORY))
+            found.append(Finding("error", "memory.vram", message, less))
         elif card.verdict == "tight":
             message = (
                 f"card {card.index} takes {card.expected / GIB:.1f} GiB when it can, {have}: "
                 "it runs if the allocator finds room for every block"
             )
-            found.append(Finding("warning", "memory.tight", message, LESS_MEMORY))
+            found.append(Finding("warning", "memory.tight", message, less))
     if ram and ram.verdict == "no":
         message = f"the ranks need {ram.total / GIB:.1f} GiB of host RAM, the limit is {ram.capacity / GIB:.1f} GiB"
-        found.append(Finding("error", "memory.ram", message, "fewer ranks (--set num_gpus=…)"))
+        found.append(Finding("error", "memory.ram", message, next(iter(fitting), "fewer ranks (--set num_gpus=…)")))
     return tuple(found)
