@@ -24,6 +24,7 @@ from .recorded import CREATED
 
 NO_CARDS = Machine((), ram_limit=12 * 2**30, cores=8)
 THREE_CARDS = parse_machine("3x20GiB,12GiB", cores=8)
+THREE_NAMED_CARDS = parse_machine("3xRTX 3080 20GiB,12GiB", cores=8)
 ONE_SMALL_CARD = parse_machine("1x20GiB,3GiB", cores=8)
 NOW = CREATED + 3 * 3600 + 300
 WAIT_SECONDS = 20.0

@@ -13,7 +13,7 @@ from t5panel.tui.screens.run import RunScreen
 from t5panel.tui.screens.stop import StopDialog
 from t5panel.tui.widgets.methods import MethodList
 
-from .panels import NO_CARDS, THREE_CARDS, panel, planned, screen_text, until
+from .panels import NO_CARDS, THREE_CARDS, THREE_NAMED_CARDS, panel, planned, screen_text, until
 from .recorded import DISK, SPIKE, STALL, crashed, diagnosed, ended, finished, living, paused, tell
 
 Compare = Callable[..., bool]
@@ -68,6 +68,11 @@ def test_setup_of_a_rehearsal(snap_compare: Compare, size: tuple[int, int]) -> N
 @sizes
 def test_setup_with_three_cards(snap_compare: Compare, size: tuple[int, int]) -> None:
     assert snap_compare(panel(THREE_CARDS), run_before=planned, terminal_size=size)
+
+
+@sizes
+def test_setup_with_a_suggestion(snap_compare: Compare, size: tuple[int, int]) -> None:
+    assert snap_compare(panel(THREE_NAMED_CARDS), run_before=planned, terminal_size=size)
 
 
 def test_setup_with_faults(snap_compare: Compare) -> None:

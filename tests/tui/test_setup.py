@@ -12,7 +12,7 @@ from textual.widgets import Footer
 
 from t5panel.contract.layout import RunDir
 from t5panel.errors import PreflightError
-from t5panel.plan.machine import GIB, Machine
+from t5panel.plan.machine import GIB, Machine, parse_machine
 from t5panel.plan.planning import Finding
 from t5panel.session import Prospect
 from t5panel.tui.app import PanelApp
@@ -36,6 +36,7 @@ from .panels import (
     NOW,
     ONE_SMALL_CARD,
     THREE_CARDS,
+    THREE_NAMED_CARDS,
     WAIT_SECONDS,
     Starts,
     panel,
@@ -171,7 +172,53 @@ async def test_a_rehearsal_is_said_loudly_and_a_real_run_is_not_called_one() -> 
 
     assert "REHEARSAL no NVIDIA card was found" in rehearsal
     assert "REHEARSAL" not in real
-    assert "estimate, states only" in real
+    assert "VRAM at the longest rows" in real
+
+
+async def test_one_key_sets_what_would_be_faster_and_goes_when_nothing_is() -> None:
+    async with panel(THREE_NAMED_CARDS, preset="trainer").run_test(size=SIZE) as pilot:
+        await planned(pilot)
+        before = screen_text(pilot)
+
+        await pilot.press("f")
+        await planned(pilot)
+        after = screen_text(pilot)
+
+        assert "f next faster that fits: batch 8 ×" in before
+        assert "f use suggestion" in before
+        assert "gradient_checkpointing      true" in before
+        assert "gradient_checkpointing      false" in after
+        assert "8 × 16 × 3 = 384" in after
+        assert "FITS" in after
+        assert "f use suggestion" not in after
+
+
+async def test_one_key_sets_what_fits_instead_of_what_does_not() -> None:
+    small = parse_machine("3xRTX 3080 7GiB,32GiB", cores=8)
+    async with panel(small, preset="trainer").run_test(size=SIZE) as pilot:
+        await planned(pilot)
+        before = shown(pilot, PlanPane)
+
+        await pilot.press("f")
+        await planned(pilot)
+        after = shown(pilot, PlanPane)
+
+        assert "f this fits: batch 4 × 32" in before
+        assert "needs 8.2 GiB at least" in before
+        assert "4 × 32 × 3 = 384" in after
+        assert "FITS" in after
+
+
+async def test_without_a_suggestion_there_is_no_key_for_it() -> None:
+    async with panel(THREE_CARDS).run_test(size=SIZE) as pilot:
+        await planned(pilot)
+        formula = shown(pilot, PlanPane).splitlines()[1]
+
+        await pilot.press("f")
+        await planned(pilot)
+
+        assert "use suggestion" not in screen_text(pilot)
+        assert shown(pilot, PlanPane).splitlines()[1] == formula
 
 
 async def test_a_run_that_cannot_start_says_every_reason() -> None:

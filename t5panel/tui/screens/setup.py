@@ -20,6 +20,7 @@ from t5panel.contract.spec import RunSpec
 from t5panel.errors import T5PanelError
 from t5panel.plan.machine import Machine
 from t5panel.plan.planning import Plan, batch_formula
+from t5panel.plan.solve import Suggestion
 from t5panel.render import rehearsal_headline
 from t5panel.session import can_queue
 from t5panel.tui.draft import Checked, Draft, check, command_line, methods
@@ -49,6 +50,7 @@ class SetupScreen(Screen[None]):
     AUTO_FOCUS = "MethodList"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("a", "all_settings", "all settings", tooltip="Show every setting of a run, or the main ones"),
+        Binding("f", "suggestion", "use suggestion", tooltip="Set what the plan suggests: what fits, or is faster"),
         Binding("w", "queue", "queue", tooltip="Queue the run: it starts when its cards are free"),
         Binding("y", "copy", "copy", tooltip="Copy the t5panel line that starts this without the panel"),
     ]
@@ -66,6 +68,7 @@ class SetupScreen(Screen[None]):
         self._looking = False
         self._timer: Timer | None = None
         self._can_queue = False
+        self._suggestion: Suggestion | None = None
 
     def compose(self) -> ComposeResult:
         """Methods, settings and plan; the command below."""
@@ -115,11 +118,11 @@ class SetupScreen(Screen[None]):
         pane.plan = event.prospect.plan if event.prospect else None
         self.query_one(CommandPane).command = event.prospect.command if event.prospect else None
         self._show_banner(pane.plan)
-        self._offer_queue(pane.plan)
+        self._offer(pane.plan)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Queueing only while nothing but its cards, which others use, keeps the run from starting."""
-        return action != "queue" or self._can_queue
+        """Queueing only while busy cards alone keep the run from starting; a suggestion only while there is one."""
+        return {"queue": self._can_queue, "suggestion": self._suggestion is not None}.get(action, True)
 
     def action_start(self) -> None:
         """Ask for the start of what is on the screen."""
@@ -156,6 +159,15 @@ class SetupScreen(Screen[None]):
     async def action_all_settings(self) -> None:
         """More or fewer settings."""
         await self.query_one(FormPane).toggle_all()
+
+    def action_suggestion(self) -> None:
+        """Set what the plan suggests, unless it is the plan of an older draft."""
+        if self._suggestion is None or self.query_one(PlanPane).pending:
+            return
+        draft = self._draft
+        for key, value in self._suggestion.settings.items():
+            draft = draft.with_value(key, value)
+        self._take(draft)
 
     def action_copy(self) -> None:
         """The t5panel command of this draft, to the terminal's clipboard."""
@@ -220,10 +232,12 @@ class SetupScreen(Screen[None]):
         except (T5PanelError, OSError) as error:
             self.post_message(LookedAhead(number, machine, faults=planning_faults(error)))
 
-    def _offer_queue(self, plan: Plan | None) -> None:
-        offered = plan is not None and can_queue(finding.code for finding in plan.errors)
-        if offered != self._can_queue:
-            self._can_queue = offered
+    def _offer(self, plan: Plan | None) -> None:
+        """The keys that have an effect on this plan."""
+        can_wait = plan is not None and can_queue(finding.code for finding in plan.errors)
+        suggestion = next(iter(plan.suggestions), None) if plan is not None else None
+        if (can_wait, suggestion) != (self._can_queue, self._suggestion):
+            self._can_queue, self._suggestion = can_wait, suggestion
             self.refresh_bindings()
 
     def _show_banner(self, plan: Plan | None) -> None:

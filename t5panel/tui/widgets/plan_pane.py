@@ -79,11 +79,20 @@ def plan_parts(formula: str, plan: Plan | None, faults: tuple[Fault, ...]) -> It
         return
     ranks = "cards" if plan.spec.device == "cuda" else "ranks"
     yield (f"batch × accumulation × {ranks}\n", "$quiet")
+    yield from _suggestion_parts(plan, "this fits", is_faster=False)
     yield from _finding_parts(plan, "error")
     yield from _verdict_parts(plan)
+    yield from _suggestion_parts(plan, "next faster that fits", is_faster=True)
     yield from _memory_parts(plan)
     yield from _speed_parts(plan)
     yield from _finding_parts(plan, "warning", "info")
+
+
+def _suggestion_parts(plan: Plan, what: str, *, is_faster: bool) -> Iterator[Part]:
+    """What one key would set, and why."""
+    for best in plan.suggestions[:1]:
+        if best.is_faster == is_faster:
+            yield from ((f"f {what}: ", "$accent"), f"{best.title}\n", (f"  {best.reason}\n", "$quiet"))
 
 
 def _fault_parts(fault: Fault) -> Iterator[Part]:
