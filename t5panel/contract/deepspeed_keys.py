@@ -67,6 +67,11 @@ def misplaced_autos(config: Mapping[str, Any], filled_in: tuple[str, ...]) -> It
             yield f"deepspeed.{key} cannot be 'auto': nothing fills it in"
 
 
+def is_offloaded(zero: Mapping[str, Any], key: str) -> bool:
+    """Whether `offload_optimizer` or `offload_param` of `zero_optimization` moves something off the card."""
+    return bool((zero.get(key) or {}).get("device", "none") != "none")
+
+
 def escaping_paths(config: Mapping[str, Any], prefix: str = "deepspeed.") -> Iterator[str]:
     """A sentence for every text that would lead out of the run directory, in which the ranks work."""
     for key, value in config.items():

@@ -195,8 +195,12 @@ class RunSpec(Part):
         """ZeRO stage, 0 without DeepSpeed."""
         if self.method != "deepspeed":
             return 0
-        stage = ((self.deepspeed or {}).get("zero_optimization") or {}).get("stage", 0)
-        return int(stage)
+        return int(self.zero_optimization.get("stage", 0))
+
+    @property
+    def zero_optimization(self) -> dict[str, Any]:
+        """DeepSpeed's settings of ZeRO as they are written; empty without them."""
+        return (self.deepspeed or {}).get("zero_optimization") or {}
 
     @property
     def effective_batch(self) -> int:

@@ -10,6 +10,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from t5panel.contract.process import all_pids
+
 _LISTEN = "0A"
 """Source: TCP_LISTEN in include/net/tcp_states.h."""
 _TABLES = {"tcp": socket.AF_INET, "tcp6": socket.AF_INET6}
@@ -45,7 +47,7 @@ def listeners_of(pids: Iterable[int]) -> frozenset[Listener]:
 
 def holders_of(listener: Listener) -> tuple[int, ...]:
     """The processes that hold a socket, as far as this user may see them."""
-    return tuple(pid for pid in map(int, filter(str.isdecimal, os.listdir("/proc"))) if listener.inode in _inodes(pid))  # noqa: PTH208 - pathlib costs 3 times as much
+    return tuple(pid for pid in all_pids() if listener.inode in _inodes(pid))
 
 
 def _read(folder: Path) -> Iterator[Listener]:

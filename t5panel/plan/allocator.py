@@ -1,7 +1,7 @@
 """torch's CUDA caching allocator on paper: how many bytes its blocks and segments take for a given order of requests.
 
-Source: c10/cuda/CUDACachingAllocator.cpp of torch 2.11, default settings (no maximum split size, one stream). Segments
-are given back only when told to: on a card that also happens when a request would fail.
+Source: c10/cuda/CUDACachingAllocator.cpp of torch 2.11, default settings (no maximum split size). Segments are
+given back only when told to: on a card that also happens when a request would fail.
 """
 
 from __future__ import annotations
@@ -42,8 +42,7 @@ class Allocator:
         self.allocated = 0
         self.reserved = 0
         self.peak = 0
-        """Highest `allocated` since the last `reset_peaks`."""
-        self.reserved_peak = 0
+        """Highest `allocated` since the last `reset_peak`."""
         self._expandable = expandable
         self._pools: dict[tuple[int, bool], list[Block]] = {}
         self._ends: dict[int, Block] = {}
@@ -95,9 +94,9 @@ class Allocator:
                 pool.remove(block)
                 self.reserved -= block.size
 
-    def reset_peaks(self) -> None:
-        """Look for the highest figures from now on."""
-        self.peak, self.reserved_peak = self.allocated, self.reserved
+    def reset_peak(self) -> None:
+        """Look for the highest `allocated` from now on."""
+        self.peak = self.allocated
 
     def _new_segment(self, size: int, pool: list[Block], *, small: bool) -> Block:
         if small:
@@ -112,7 +111,6 @@ class Allocator:
             del pool[bisect_left(pool, end)]
             end.size += taken
         self.reserved += taken
-        self.reserved_peak = max(self.reserved_peak, self.reserved)
         if end is not None and end.free:
             return end
         block = Block(self._next_address, taken, pool)

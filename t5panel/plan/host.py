@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from t5panel.contract.shapes import Shape
 from t5panel.contract.spec import Launcher, Method, RunSpec
 from t5panel.plan.allocator import MIB
-from t5panel.plan.memory import Verdict, state_bytes_on_host
+from t5panel.plan.memory import Verdict
 from t5panel.plan.zero import Zero
 
 CUDA_RANK: dict[Method, int] = {
@@ -59,11 +59,36 @@ class HostMemory:
 def host_memory(spec: RunSpec, shape: Shape, capacity: int) -> HostMemory:
     """Host RAM of a run on a machine that may use `capacity` bytes."""
     if spec.device == "cpu":
-        per_rank = CPU_RANK + state_bytes_on_host(spec, shape)
+        per_rank = CPU_RANK + _states(spec, shape)
     else:
         # The weights pass through the host when they are loaded and saved: the peak, not the steady state.
         per_rank = CUDA_RANK[spec.method] + 4 * shape.parameters + _offloaded(spec, shape)
     return HostMemory(capacity, per_rank, per_rank * spec.num_gpus, LAUNCHER[spec.launcher], SUPERVISOR)
+
+
+def _states(spec: RunSpec, shape: Shape) -> int:
+    """Weights, gradients, optimizer and buckets of one CPU rank, in bytes.
+
+    Source: the ZeRO paper (Rajbhandari et al. 2020), section 3, with the shards of a stage.
+    """
+    parameters, ranks, stage = shape.parameters, spec.num_gpus, spec.zero_stage
+    engine_bf16 = spec.method == "deepspeed" and spec.train.bf16
+    width = 2 if engine_bf16 else 4
+    moments = parameters // 100 if spec.train.optim == "adafactor" else 8 * parameters
+    master = 4 * parameters if engine_bf16 else 0
+
+    def shard(size: int, *, from_stage: int) -> int:
+        return size // ranks if stage >= from_stage else size
+
+    states = (
+        shard(width * parameters, from_stage=3)
+        + shard(width * parameters, from_stage=2)
+        + shard(master + moments, from_stage=1)
+    )
+    if stage == 0:
+        return states
+    bucket = Zero.from_config(spec.deepspeed or {}, ranks).reduce_bucket_size
+    return states + 2 * width * min(bucket, parameters)
 
 
 def _offloaded(spec: RunSpec, shape: Shape) -> int:

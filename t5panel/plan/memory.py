@@ -69,7 +69,7 @@ def training_step(spec: RunSpec, shape: Shape, versions: Mapping[str, str]) -> T
     under_engine = spec.method == "deepspeed"
     zero = None
     if under_engine and train.bf16:
-        zero = Zero.from_config({"gradient_clipping": train.max_grad_norm, **(spec.deepspeed or {})}, spec.num_gpus)
+        zero = Zero.from_config(spec.deepspeed or {}, spec.num_gpus)
     return TrainingStep(
         shape,
         train.per_device_train_batch_size,
@@ -85,33 +85,7 @@ def training_step(spec: RunSpec, shape: Shape, versions: Mapping[str, str]) -> T
         wrapper="zero" if zero else "ddp-view" if spec.num_gpus > 1 and not under_engine else "none",
         zero=zero,
         transformers=minor(versions["transformers"]),
-        torch=minor(versions.get("torch", "")),
     )
-
-
-def state_bytes_on_host(spec: RunSpec, shape: Shape) -> int:
-    """Weights, gradients, optimizer and buckets of one CPU rank, in bytes.
-
-    Source: the ZeRO paper (Rajbhandari et al. 2020), section 3, with the shards of a stage.
-    """
-    parameters, ranks, stage = shape.parameters, spec.num_gpus, spec.zero_stage
-    engine_bf16 = spec.method == "deepspeed" and spec.train.bf16
-    width = 2 if engine_bf16 else 4
-    moments = parameters // 100 if spec.train.optim == "adafactor" else 8 * parameters
-    master = 4 * parameters if engine_bf16 else 0
-
-    def shard(size: int, *, from_stage: int) -> int:
-        return size // ranks if stage >= from_stage else size
-
-    states = (
-        shard(width * parameters, from_stage=3)
-        + shard(width * parameters, from_stage=2)
-        + shard(master + moments, from_stage=1)
-    )
-    if stage == 0:
-        return states
-    bucket = Zero.from_config(spec.deepspeed or {}, ranks).reduce_bucket_size
-    return states + 2 * width * min(bucket, parameters)
 
 
 def _padded(length: int) -> int:

@@ -58,16 +58,9 @@ def need_of(step: TrainingStep) -> Need:
 
 def _held(step: TrainingStep) -> Held:
     """What the allocator holds; of a stack of one block, what two blocks hold less what a third adds."""
-    shape = step.shape
-    if 1 not in (shape.num_layers, shape.num_decoder_layers):
+    if not step.has_single_block:
         return held_by(step)
-
-    def with_layers(single: int) -> Held:
-        counts = (single if count == 1 else count for count in (shape.num_layers, shape.num_decoder_layers))
-        encoder, decoder = counts
-        return held_by(replace(step, shape=replace(shape, num_layers=encoder, num_decoder_layers=decoder)))
-
-    two, three = with_layers(2), with_layers(3)
+    two, three = (held_by(step.with_single_blocks_as(count)) for count in (2, 3))
     return Held(
         2 * two.requested - three.requested, 2 * two.allocated - three.allocated, 2 * two.reserved - three.reserved
     )

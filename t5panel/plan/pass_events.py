@@ -7,7 +7,7 @@ from typing import Any
 
 from t5panel.contract.memory_table import WORKSPACE, Birth, Death, Place, Ready, Section
 from t5panel.plan.peak import CUBLAS_WORKSPACE
-from t5panel.plan.step import TrainingStep
+from t5panel.plan.step import TrainingStep, sections_in_order
 from t5panel.plan.table import sections_of
 
 PassEvent = tuple[Any, ...]
@@ -60,10 +60,11 @@ def pass_of(step: TrainingStep) -> list[PassEvent]:
             else:
                 events.append(_completed(event, here, born, layers))
 
-    for name, layer in _order(layers):
+    for name, blocks in sections_in_order(step.shape):
         if name == "loss":
             events.append(("phase",))
-        run(name, sections[name], layer)
+        for layer in blocks:
+            run(name, sections[name], layer)
     return events
 
 
@@ -75,24 +76,6 @@ def _completed(
     if name.startswith("layer."):
         name = f"{_STACKS[here[0][1]]}.block.{here[1]}.{name}"
     return ("grad", name, born[event.stack, layer][event.label])
-
-
-def _order(layers: dict[str, int]) -> Iterator[tuple[str, int]]:
-    """Sections in the order in which a pass runs them, with their block's number."""
-    yield "begin", 0
-    for letter in "ed":
-        for layer in range(layers[letter]):
-            yield f"F{letter}.{_end(layer, layers[letter])}", layer
-    yield "loss", 0
-    for letter in "de":
-        for layer in reversed(range(layers[letter])):
-            yield f"B{letter}.{_end(layer, layers[letter])}", layer
-
-
-def _end(layer: int, count: int) -> str:
-    if layer in (0, count - 1):
-        return "first" if layer == 0 else "last"
-    return "second" if layer == 1 else "middle"
 
 
 def _layers(here: tuple[str, int], stack: str, place: Place, layers: dict[str, int]) -> range:

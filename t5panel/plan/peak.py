@@ -8,7 +8,7 @@ from math import prod
 
 from t5panel.contract.memory_table import Polynomial, Sums
 from t5panel.contract.shapes import Shape
-from t5panel.plan.step import TrainingStep, lengths_of, parameters_of
+from t5panel.plan.step import OptimizerName, Parameter, TrainingStep, lengths_of, parameters_of, sections_in_order
 from t5panel.plan.table import sections_of
 
 CUBLAS_WORKSPACE = 8_519_680
@@ -16,6 +16,8 @@ CUBLAS_WORKSPACE = 8_519_680
 WORKSPACES = 2
 """One of the thread that runs forward, one of autograd's."""
 FUSED_COUNTER = 4
+BITSANDBYTES_FROM = 4096
+"""Elements; smaller tensors keep their moments in float32."""
 Terms = tuple[tuple[int, float], ...]
 LOGITS = ("Vbt", "Vc")
 """Monomials of the logits and of what the loss makes of them."""
@@ -62,40 +64,42 @@ class States:
 
 
 def states_of(step: TrainingStep) -> States:
-    """Weights, optimizer and buckets without ZeRO.
-
-    AdamW keeps two moments as wide as the weights; Adafactor a row and a column of each matrix in float32; 8-bit Adam
-    two bytes and two scales for every 256 elements of tensors from 4,096 elements on (bitsandbytes).
-    """
-    parameters, width = parameters_of(step.shape), step.width
-    total = step.shape.parameters
-    gradients = width * total
-    moment = 0
-    if step.optimizer == "adafactor":
-        optimizer = sum(4 * (sum(p.lengths) if len(p.lengths) == 2 else p.elements) for p in parameters)
-        moment = (8 if width == 4 else 16) * max(p.elements for p in parameters)
-    elif step.optimizer == "adamw_8bit":
-        large = sum(p.elements for p in parameters if p.elements >= 4096)
-        optimizer = 2 * large + 8 * large // 256 + 8 * (total - large)
-    else:
-        optimizer = 2 * width * total
-        if step.optimizer == "adamw_fused":
-            optimizer += FUSED_COUNTER * len(parameters)
-        if step.optimizer == "adamw_foreach":
-            moment = width * total
+    """Weights, optimizer and buckets without ZeRO."""
+    gradients = step.width * step.shape.parameters
     return States(
-        weights=width * total,
-        optimizer=optimizer,
+        weights=gradients,
+        optimizer=_optimizer_bytes(step.shape, step.optimizer, step.width),
         buckets=gradients if step.wrapper in ("ddp", "ddp-view") else 0,
         kept_gradients=gradients if step.wrapper in ("none", "ddp") and step.accumulation > 1 else 0,
-        moment=moment,
+        moment=_moment(step),
     )
 
 
-def input_bytes(step: TrainingStep) -> int:
-    """The batch on the card: ids, mask and labels, and decoder inputs where our trainers make them; int64 each."""
-    rows = 2 if step.loss == "summed" else 1
-    return 8 * step.batch * (2 * step.source + rows * step.target)
+def state_sizes(parameter: Parameter, optimizer: OptimizerName, width: int) -> list[int]:
+    """Bytes of each tensor that an optimizer keeps of a weight.
+
+    AdamW keeps two moments as wide as the weight, and fused a counter; Adafactor a row and a column of each matrix in
+    float32; 8-bit Adam two bytes and two scales for every 256 elements, from 4,096 elements on (bitsandbytes).
+    """
+    if optimizer == "adafactor":
+        return [4 * length for length in parameter.lengths]
+    if optimizer == "adamw_8bit":
+        count = parameter.elements
+        return [count, count, count // 64, count // 64] if count >= BITSANDBYTES_FROM else [4 * count, 4 * count]
+    counter = [FUSED_COUNTER] if optimizer == "adamw_fused" else []
+    return [*counter, width * parameter.elements, width * parameter.elements]
+
+
+@lru_cache(maxsize=256)
+def _optimizer_bytes(shape: Shape, optimizer: OptimizerName, width: int) -> int:
+    return sum(sum(state_sizes(parameter, optimizer, width)) for parameter in parameters_of(shape))
+
+
+def _moment(step: TrainingStep) -> int:
+    """What the optimizer's step takes for a moment: copies of all gradients, or some of one weight's."""
+    if step.optimizer == "adafactor":
+        return (8 if step.width == 4 else 16) * max(parameter.elements for parameter in parameters_of(step.shape))
+    return step.width * step.shape.parameters if step.optimizer == "adamw_foreach" else 0
 
 
 def peak_of(step: TrainingStep) -> Peak:
@@ -103,11 +107,11 @@ def peak_of(step: TrainingStep) -> Peak:
 
     Raises: NoTableError when nothing is known of the versions or of this kind of step.
     """
-    if 1 in (step.shape.num_layers, step.shape.num_decoder_layers):
+    if step.has_single_block:
         return _extrapolated(step)
     states = states_of(step)
     walk = walk_of(step, given=step.wrapper == "ddp-view" or states.kept_gradients > 0)
-    held = input_bytes(step)
+    held = sum(step.input_sizes)
     gradients = states.kept_gradients + walk.gradients
     above = states.kept_gradients + walk.above + held
     after = (states.kept_gradients or (0 if step.wrapper == "ddp-view" else step.width * step.shape.parameters)) + held
@@ -129,15 +133,7 @@ def peak_of(step: TrainingStep) -> Peak:
 
 def _extrapolated(step: TrainingStep) -> Peak:
     """A stack of one block: what two blocks need less what the third adds."""
-    from dataclasses import replace
-
-    def with_layers(encoder: int, decoder: int) -> Peak:
-        shape = replace(step.shape, num_layers=encoder, num_decoder_layers=decoder)
-        return peak_of(replace(step, shape=shape))
-
-    layers = [step.shape.num_layers, step.shape.num_decoder_layers]
-    two = with_layers(*(max(2, count) for count in layers))
-    three = with_layers(*(3 if count == 1 else count for count in layers))
+    two, three = (peak_of(step.with_single_blocks_as(count)) for count in (2, 3))
     fields = ("weights", "gradients", "optimizer", "activations", "logits", "buckets", "workspace")
     values = {name: max(0, 2 * getattr(two, name) - getattr(three, name)) for name in fields}
     return Peak(**values, place=two.place)
@@ -219,7 +215,7 @@ def walk_of(step: TrainingStep, *, given: bool) -> Walk:
     highest = _Moment(0.0, 0, 1, ())
     tops = {"F": 0.0, "l": 0.0, "B": 0.0}
     backward: list[tuple[str, int, int]] = []
-    order = [(name, times) for name, times in _order(step.shape) if times > 0]
+    order = [(name, len(blocks)) for name, blocks in sections_in_order(step.shape)]
     for number, (name, times) in enumerate(order):
         section = prepared.sections[name]
         change = sum([coefficient * values[index] for index, coefficient in section.change])
@@ -258,31 +254,6 @@ class _Moment:
     number: int
     times: int
     logits: Terms
-
-
-def _order(shape: Shape) -> tuple[tuple[str, int], ...]:
-    """Sections in the order of a pass, and how often each is run."""
-    encoder, decoder = shape.num_layers, shape.num_decoder_layers
-    return (
-        ("begin", 1),
-        ("Fe.first", 1),
-        ("Fe.second", min(1, encoder - 2)),
-        ("Fe.middle", encoder - 3),
-        ("Fe.last", 1),
-        ("Fd.first", 1),
-        ("Fd.second", min(1, decoder - 2)),
-        ("Fd.middle", decoder - 3),
-        ("Fd.last", 1),
-        ("loss", 1),
-        ("Bd.last", 1),
-        ("Bd.middle", decoder - 3),
-        ("Bd.second", min(1, decoder - 2)),
-        ("Bd.first", 1),
-        ("Be.last", 1),
-        ("Be.middle", encoder - 3),
-        ("Be.second", min(1, encoder - 2)),
-        ("Be.first", 1),
-    )
 
 
 def _value(terms: Terms, values: list[int]) -> float:

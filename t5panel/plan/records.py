@@ -174,7 +174,6 @@ def step_of(record: MeasuredStep) -> TrainingStep:
         chunk=cfg.cce,
         expandable_segments=cfg.expand,
         transformers=minor(transformers),
-        torch=minor(record.torch),
     )
 
 

@@ -11,6 +11,7 @@ from functools import lru_cache
 
 from t5panel.plan.allocator import MIB, Allocator, Block
 from t5panel.plan.pass_events import PassEvent, pass_of
+from t5panel.plan.peak import state_sizes
 from t5panel.plan.step import TrainingStep, parameters_of
 
 STEPS = 3
@@ -51,7 +52,7 @@ class Card:
     def reset_peaks(self) -> None:
         """Look for peaks from now on."""
         self.peak = self.requested
-        self.allocator.reset_peaks()
+        self.allocator.reset_peak()
 
 
 @lru_cache(maxsize=256)
@@ -66,7 +67,6 @@ def held_by(step: TrainingStep) -> Held:
     for count in elements:
         card.take(width * count)
     buckets = _take_buckets(card, step, elements)
-    rows = (step.source, step.source, *([step.target] * (2 if step.loss == "summed" else 1)))
     events = pass_of(step)
     workspaces: dict[int, tuple[Block, int]] = {}
     for number in range(STEPS):
@@ -79,7 +79,7 @@ def held_by(step: TrainingStep) -> Held:
             card.reset_peaks()
         gradients: dict[str, tuple[Block, int]] = {}
         for _ in range(min(2, step.accumulation)):
-            inputs = [card.take(8 * step.batch * length) for length in rows]
+            inputs = [card.take(size) for size in step.input_sizes]
             _play(card, events, gradients, workspaces, given=step.wrapper == "ddp-view")
             for tensor in inputs:
                 card.give(tensor)
@@ -136,7 +136,7 @@ def _update(card: Card, step: TrainingStep, elements: list[int], *, first: bool)
     width, parameters = step.width, parameters_of(step.shape)
     if first:
         for parameter in parameters:
-            for size in _state_sizes(step, parameter.lengths, parameter.elements):
+            for size in state_sizes(parameter, step.optimizer, width):
                 card.take(size)
     if step.optimizer == "adamw_foreach":
         for moment in [card.take(width * count) for count in elements]:
@@ -145,12 +145,3 @@ def _update(card: Card, step: TrainingStep, elements: list[int], *, first: bool)
         for count in elements:
             for moment in [card.take(4 * count) for _ in range(2 if width == 4 else 4)]:
                 card.give(moment)
-
-
-def _state_sizes(step: TrainingStep, lengths: tuple[int, ...], elements: int) -> list[int]:
-    if step.optimizer == "adafactor":
-        return [4 * length for length in lengths]
-    if step.optimizer == "adamw_8bit" and elements >= 4096:
-        return [elements, elements, elements // 64, elements // 64]
-    counter = [4] if step.optimizer == "adamw_fused" else []
-    return [*counter, step.width * elements, step.width * elements]

@@ -11,6 +11,7 @@ from functools import cache
 from itertools import product
 from typing import Any
 
+from t5panel.contract.deepspeed_keys import is_offloaded
 from t5panel.contract.shapes import Shape
 from t5panel.contract.spec import RunSpec
 from t5panel.plan.forecast import NOTHING_KNOWN, Experience, forecast
@@ -195,7 +196,7 @@ def changes(old: RunSpec, new: RunSpec) -> dict[str, Any]:
         found[CHECKPOINTING] = train.gradient_checkpointing
     if new.zero_stage != old.zero_stage:
         found[STAGE] = new.zero_stage
-    before, after = _zero(old), _zero(new)
+    before, after = old.zero_optimization, new.zero_optimization
     for name in OFFLOADS:
         if after.get(name) != before.get(name):
             found[f"deepspeed.zero_optimization.{name}"] = after[name]
@@ -204,10 +205,10 @@ def changes(old: RunSpec, new: RunSpec) -> dict[str, Any]:
 
 def _variants(spec: RunSpec) -> Iterator[RunSpec]:
     """The spec with and without checkpointing, in every ZeRO stage; without offload too where it has one."""
-    zero = _zero(spec)
+    zero = spec.zero_optimization
     sharded = spec.method == "deepspeed" and spec.train.bf16 and spec.train.optim != "adafactor"
     stages = range(4) if sharded else (spec.zero_stage,)
-    offloaded = {name: zero[name] for name in OFFLOADS if (zero.get(name) or {}).get("device", "none") != "none"}
+    offloaded = {name: zero[name] for name in OFFLOADS if is_offloaded(zero, name)}
     for checkpointing, stage, offload in product((False, True), stages, (True, False) if offloaded else (True,)):
         if offloaded and stage != spec.zero_stage and offload:
             continue
@@ -307,7 +308,3 @@ def _title(old: RunSpec, new: RunSpec) -> str:
     if any(key.rpartition(".")[2] in OFFLOADS for key in changes(old, new)):
         found.append("without offload")
     return ", ".join(found)
-
-
-def _zero(spec: RunSpec) -> dict[str, Any]:
-    return (spec.deepspeed or {}).get("zero_optimization") or {}

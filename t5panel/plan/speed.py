@@ -12,6 +12,7 @@ from typing import Literal
 
 import msgspec
 
+from t5panel.contract.deepspeed_keys import is_offloaded
 from t5panel.contract.shapes import Shape
 from t5panel.contract.spec import Method, RunSpec
 from t5panel.plan.cards import CardPeaks
@@ -166,14 +167,12 @@ class Estimate(msgspec.Struct, frozen=True):
 def workload_of(spec: RunSpec, shape: Shape, lengths: Lengths) -> Workload:
     """What a spec trains, on rows of these lengths."""
     train = spec.train
-    zero = (spec.deepspeed or {}).get("zero_optimization") or {}
-    offload = (zero.get("offload_optimizer") or {}).get("device", "none") != "none"
     return Workload(
         shape=shape,
         paid=lengths.paid(train.per_device_train_batch_size),
         method=spec.method,
         zero_stage=spec.zero_stage,
-        offload=offload,
+        offload=is_offloaded(spec.zero_optimization, "offload_optimizer"),
         world_size=spec.num_gpus,
         batch=train.per_device_train_batch_size,
         accumulation=train.gradient_accumulation_steps,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Literal
 
@@ -37,7 +37,6 @@ class TrainingStep:
     """Target tokens of a chunk of a chunked loss."""
     expandable_segments: bool = False
     transformers: str = "5.23"
-    torch: str = "2.13"
 
     @property
     def kind(self) -> str:
@@ -71,6 +70,47 @@ class TrainingStep:
             "T": -(-self.target // 32) * 32,
             "c": min(self.chunk, self.batch * self.target),
         }
+
+    @property
+    def input_sizes(self) -> tuple[int, ...]:
+        """Bytes of the batch on the card: ids, mask and labels, and decoder inputs where our trainers make them."""
+        lengths = (self.source, self.source, *((self.target,) * (2 if self.loss == "summed" else 1)))
+        return tuple(8 * self.batch * length for length in lengths)
+
+    @property
+    def has_single_block(self) -> bool:
+        """Whether a stack has one block only, for which no table has sections."""
+        return 1 in (self.shape.num_layers, self.shape.num_decoder_layers)
+
+    def with_single_blocks_as(self, count: int) -> TrainingStep:
+        """The step of a model whose stacks of one block have so many."""
+        layers, decoder_layers = (
+            count if blocks == 1 else blocks for blocks in (self.shape.num_layers, self.shape.num_decoder_layers)
+        )
+        return replace(self, shape=replace(self.shape, num_layers=layers, num_decoder_layers=decoder_layers))
+
+
+@lru_cache(maxsize=64)
+def sections_in_order(shape: Shape) -> tuple[tuple[str, range], ...]:
+    """A table's sections in the order of a pass, each with the blocks that it stands for, in their order."""
+    encoder, decoder = _ends(shape.num_layers), _ends(shape.num_decoder_layers)
+    forward = [
+        (f"F{letter}.{end}", blocks) for letter, ends in (("e", encoder), ("d", decoder)) for end, blocks in ends
+    ]
+    backward = [(f"B{name[1:]}", blocks[::-1]) for name, blocks in reversed(forward)]
+    return (("begin", range(1)), *forward, ("loss", range(1)), *backward)
+
+
+def _ends(count: int) -> tuple[tuple[str, range], ...]:
+    """The templates of a stack's blocks; one that stands for no block is left out."""
+    last = count - 1
+    found = (
+        ("first", range(1)),
+        ("second", range(1, min(2, last))),
+        ("middle", range(2, last)),
+        ("last", range(last, count)),
+    )
+    return tuple((end, blocks) for end, blocks in found if blocks)
 
 
 def lengths_of(shape: Shape) -> dict[str, int]:

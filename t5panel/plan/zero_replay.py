@@ -8,7 +8,7 @@ from functools import lru_cache
 
 from t5panel.contract.shapes import Shape
 from t5panel.plan.pass_events import pass_of
-from t5panel.plan.peak import CUBLAS_WORKSPACE, WORKSPACES, Walk, input_bytes, walk_of
+from t5panel.plan.peak import CUBLAS_WORKSPACE, WORKSPACES, Walk, walk_of
 from t5panel.plan.replay import STEPS, Card, Held
 from t5panel.plan.step import TrainingStep, parameters_of
 from t5panel.plan.table import NoTableError
@@ -48,12 +48,11 @@ def zero_peak(step: TrainingStep) -> int:
 
 def _modelled(step: TrainingStep) -> tuple[TrainingStep, Zero]:
     """The step with stacks of two blocks at least, and the engine's settings with what the step decides of them."""
-    zero, shape = step.zero, step.shape
+    zero = step.zero
     if zero is None or step.precision != "bf16" or not step.optimizer.startswith("adamw_"):
         raise NoTableError.of("ZeRO", "its memory is known for bf16 and AdamW only", "set train.bf16 and an AdamW")
-    if 1 in (shape.num_layers, shape.num_decoder_layers):
-        layers = max(2, shape.num_layers), max(2, shape.num_decoder_layers)
-        step = replace(step, shape=replace(shape, num_layers=layers[0], num_decoder_layers=layers[1]))
+    if step.has_single_block:
+        step = step.with_single_blocks_as(2)
     zero = replace(
         zero,
         micro_steps=min(2, step.accumulation),
@@ -71,10 +70,9 @@ def _sizes(shape: Shape) -> tuple[int, ...]:
 def _tape(step: TrainingStep) -> Iterator[TapeEvent]:
     """A pass with its batch, weights by their numbers."""
     number = {parameter.name: place for place, parameter in enumerate(parameters_of(step.shape))}
-    rows = (step.source, step.source, *([step.target] * (2 if step.loss == "summed" else 1)))
-    inputs = [f"input {place}" for place in range(len(rows))]
-    for key, length in zip(inputs, rows, strict=True):
-        yield ("+", key, 8 * step.batch * length)
+    inputs = {f"input {place}": size for place, size in enumerate(step.input_sizes)}
+    for key, size in inputs.items():
+        yield ("+", key, size)
     for event in pass_of(step):
         yield ("grad", number[event[1]], event[2]) if event[0] == "grad" else event
     for key in inputs:
@@ -127,7 +125,7 @@ def _sharded(zero: Zero, sizes: Sequence[int], held: Pass) -> Held:
 
 def _pass(step: TrainingStep, zero: Zero) -> Pass:
     """A pass from the sums of its sections. What it holds when a gradient is ready counts as its section's highest."""
-    inputs = input_bytes(step)
+    inputs = sum(step.input_sizes)
     walk = walk_of(step, given=not zero.keeps_gradients or zero.micro_steps > 1)
     at_the_end = zero.keeps_gradients or zero.reduce_bucket_size >= step.shape.parameters
     # The last norm's backward pass belongs to the loss's section: three float32 copies of the decoder's output.

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from t5panel.contract.deepspeed_keys import is_offloaded
+
 KEYS = (
     "contiguous_gradients",
     "reduce_bucket_size",
@@ -57,7 +59,7 @@ class Zero:
         names = {key: key for key in (*KEYS, *STAGE_3_KEYS)} | {f"stage3_{key}": key for key in STAGE_3_KEYS}
         fields = {names[key]: _whole(value) for key, value in given.items() if key in names}
         for key in ("offload_optimizer", "offload_param"):
-            fields[key] = (given.get(key) or {}).get("device", "none") != "none"
+            fields[key] = is_offloaded(given, key)
         return cls(given.get("stage", 0), world, **fields)
 
     @property

@@ -13,11 +13,13 @@ from unittest import mock
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
-from transformers import T5Config, T5ForConditionalGeneration, UMT5Config, UMT5ForConditionalGeneration, masking_utils
+from transformers import T5ForConditionalGeneration, UMT5ForConditionalGeneration, masking_utils
 from transformers.initialization import no_init_weights
 
 from t5panel.contract.memory_table import Loss, Precision, kind_key
+from t5panel.contract.shapes import Shape
 from t5panel.trainers.loss import cross_entropy_sum
+from t5panel.trainers.model import config_of
 from t5panel.trainers.simulator.cuda import HALF, Autocast, like_cuda
 from t5panel.trainers.simulator.tape import Event, Symbols, Tape
 
@@ -207,25 +209,22 @@ class _Recomputing(AbstractContextManager[None]):
 
 
 def _build(kind: Kind, sizes: Sizes, contexts: Contexts) -> Any:  # noqa: ANN401
-    config_type, model_type = (
-        (UMT5Config, UMT5ForConditionalGeneration)
-        if kind.model_type == "umt5"
-        else (T5Config, T5ForConditionalGeneration)
+    config = config_of(
+        Shape(
+            vocab_size=sizes.vocabulary,
+            d_model=sizes.d_model,
+            d_kv=sizes.d_kv,
+            d_ff=sizes.d_ff,
+            num_layers=sizes.encoder_layers,
+            num_decoder_layers=sizes.decoder_layers,
+            num_heads=sizes.heads,
+            gated=kind.gated,
+            tied=kind.tied,
+            model_type=kind.model_type,
+        )
     )
-    config = config_type(
-        vocab_size=sizes.vocabulary,
-        d_model=sizes.d_model,
-        d_kv=sizes.d_kv,
-        d_ff=sizes.d_ff,
-        num_layers=sizes.encoder_layers,
-        num_decoder_layers=sizes.decoder_layers,
-        num_heads=sizes.heads,
-        feed_forward_proj="gated-gelu" if kind.gated else "relu",
-        tie_word_embeddings=kind.tied,
-        dropout_rate=0.1 if kind.dropout else 0.0,
-        decoder_start_token_id=0,
-        pad_token_id=0,
-    )
+    config.dropout_rate = 0.1 if kind.dropout else 0.0
+    model_type = UMT5ForConditionalGeneration if kind.model_type == "umt5" else T5ForConditionalGeneration
     with torch.device("meta"), no_init_weights():
         model = model_type._from_config(config, attn_implementation=kind.attention)
         model.tie_weights()
