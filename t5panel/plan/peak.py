@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
 
-from t5panel.contract.memory_table import Polynomial, Sums
+from t5panel.contract.memory_table import Polynomial
 from t5panel.contract.shapes import Shape
 from t5panel.plan.step import OptimizerName, Parameter, TrainingStep, lengths_of, parameters_of, sections_in_order
 from t5panel.plan.table import sections_of
@@ -159,27 +159,37 @@ class Walk:
 
 @dataclass(frozen=True, slots=True)
 class _Sums:
-    change: Terms
-    gradients: Terms
-    peaks: tuple[Terms, ...]
+    """A section's sums, as numbers of its kind's polynomials; `logits` are those of the change and of each peak."""
+
+    name: str
+    times: int
+    """How many blocks it stands for."""
+    change: int
+    gradients: int
+    peaks: tuple[int, ...]
     logits: Terms
-    """Of the change."""
     peak_logits: tuple[Terms, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class _Prepared:
-    """A kind's sections for one shape: its lengths are folded into the coefficients, rows and tokens are left."""
+    """A kind's sections for one shape: its lengths are folded into the coefficients, rows and tokens are left.
+
+    Sections share most of their polynomials, so each stands once.
+    """
 
     monomials: tuple[str, ...]
-    sections: dict[str, _Sums]
+    polynomials: tuple[Terms, ...]
+    sections: tuple[_Sums, ...]
+    """In the order of a pass."""
 
 
 @lru_cache(maxsize=256)
 def _prepared(transformers: str, kind: str, shape: Shape, given: bool) -> _Prepared:
     sections = sections_of(transformers, kind)
     lengths = lengths_of(shape)
-    number: dict[str, int] = {}
+    monomials: dict[str, int] = {}
+    polynomials: dict[Terms, int] = {}
 
     def terms(polynomial: Polynomial, only: tuple[str, ...] = ()) -> Terms:
         folded: dict[int, float] = {}
@@ -187,23 +197,37 @@ def _prepared(transformers: str, kind: str, shape: Shape, given: bool) -> _Prepa
             if only and monomial not in only:
                 continue
             left = "".join(letter for letter in monomial if letter not in lengths)
-            index = number.setdefault(left, len(number))
+            index = monomials.setdefault(left, len(monomials))
             folded[index] = folded.get(index, 0.0) + coefficient * prod(
                 [lengths[letter] for letter in monomial if letter in lengths]
             )
-        return tuple(folded.items())
+        return tuple(sorted(folded.items()))
 
-    def prepared(each: Sums) -> _Sums:
+    def number(polynomial: Terms) -> int:
+        return polynomials.setdefault(polynomial, len(polynomials))
+
+    def prepared(name: str, times: int) -> _Sums:
+        each = sections[name].given if given else sections[name].kept
+        peaks = {terms(peak): terms(peak, LOGITS) for peak in each.peaks}
+        highest = [peak for peak in peaks if not any(_is_below(peak, other) for other in peaks)]
         return _Sums(
-            terms(each.change),
-            terms(each.gradients),
-            tuple(map(terms, each.peaks)),
+            name,
+            times,
+            number(terms(each.change)),
+            number(terms(each.gradients)),
+            tuple(map(number, highest)),
             terms(each.change, LOGITS),
-            tuple(terms(peak, LOGITS) for peak in each.peaks),
+            tuple(peaks[peak] for peak in highest),
         )
 
-    found = {name: prepared(section.given if given else section.kept) for name, section in sections.items()}
-    return _Prepared(tuple(number), found)
+    found = tuple(prepared(name, len(blocks)) for name, blocks in sections_in_order(shape))
+    return _Prepared(tuple(monomials), tuple(polynomials), found)
+
+
+def _is_below(terms: Terms, other: Terms) -> bool:
+    """Whether a polynomial is another's equal nowhere and above it never, whatever the rows and tokens."""
+    mine, its = dict(terms), dict(other)
+    return terms != other and all(mine.get(index, 0.0) <= its.get(index, 0.0) for index in {*mine, *its})
 
 
 def walk_of(step: TrainingStep, *, given: bool) -> Walk:
@@ -211,34 +235,34 @@ def walk_of(step: TrainingStep, *, given: bool) -> Walk:
     prepared = _prepared(step.transformers, step.kind, step.shape, given)
     letters = step.values
     values = [prod([letters[letter] for letter in monomial]) for monomial in prepared.monomials]
+    bytes_of = [sum([coefficient * values[index] for index, coefficient in terms]) for terms in prepared.polynomials]
     live = 0.0
     highest = _Moment(0.0, 0, 1, ())
     tops = {"F": 0.0, "l": 0.0, "B": 0.0}
     backward: list[tuple[str, int, int]] = []
-    order = [(name, len(blocks)) for name, blocks in sections_in_order(step.shape)]
-    for number, (name, times) in enumerate(order):
-        section = prepared.sections[name]
-        change = sum([coefficient * values[index] for index, coefficient in section.change])
+    for number, section in enumerate(prepared.sections):
+        name, times = section.name, section.times
+        change = bytes_of[section.change]
         repeated = max(0.0, change * (times - 1))
-        sums = [sum([coefficient * values[index] for index, coefficient in peak]) for peak in section.peaks]
-        once = live + max(sums)
+        peaks = [bytes_of[peak] for peak in section.peaks]
+        once = live + max(peaks)
         if name[0] == "B":
             backward.append((name, int(once), int(once + change * (times - 1))))
         top = once + repeated
         phase = "F" if name == "begin" else name[0]
         tops[phase] = max(tops[phase], top)
         if top > highest.above:
-            highest = _Moment(top, number, times if repeated else 1, section.peak_logits[sums.index(max(sums))])
+            highest = _Moment(top, number, times if repeated else 1, section.peak_logits[peaks.index(max(peaks))])
         live += times * change
-    before = [*order[: highest.number], (order[highest.number][0], highest.times - 1)]
-    passed = [(prepared.sections[name], times) for name, times in before]
-    gradients = 0.0 if given else sum(times * _value(section.gradients, values) for section, times in passed)
+    last = prepared.sections[highest.number]
+    passed = [*((section, section.times) for section in prepared.sections[: highest.number]), (last, highest.times - 1)]
+    gradients = 0.0 if given else sum(times * bytes_of[section.gradients] for section, times in passed)
     logits = sum(times * _value(section.logits, values) for section, times in passed)
     return Walk(
         above=int(highest.above),
         gradients=int(gradients),
         logits=int(logits + _value(highest.logits, values)),
-        place=order[highest.number][0],
+        place=last.name,
         forward=int(tops["F"]),
         head=int(tops["l"]),
         tail=int(tops["B"]),
