@@ -6,6 +6,7 @@ deepspeed looks once a second and tells one code without its process; torchrun l
 from __future__ import annotations
 
 import os
+import select
 import signal
 from collections.abc import Iterable
 
@@ -17,10 +18,13 @@ from t5panel.monitor.clues import Exit
 class Exits:
     """A pidfd of each rank becomes readable when it ends; /proc keeps its exit status until it is collected.
 
-    Once one was collected unseen, later ends are not noted: the first of them would pass for the first of all.
+    Once one may have been collected unseen, later ends are not noted: the first of them would pass for the first of
+    all.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, world: int) -> None:
+        """`world`: how many ranks there will be."""
+        self._world = world
         self._open: dict[int, RankId] = {}
         self._known: set[int] = set()
         self._missed = False
@@ -43,15 +47,16 @@ class Exits:
             else:
                 self._missed = True
 
-    def note(self, readable: Iterable[int]) -> None:
-        """Read how the ranks behind these descriptors ended."""
+    def note(self) -> None:
+        """Read how those ranks ended that have. Let it watch every registered rank before: one is soon collected."""
         found = []
-        for descriptor in readable:
+        for descriptor in select.select(self.descriptors, [], [], 0)[0]:
             if (rank := self._open.pop(descriptor, None)) is not None:
                 os.close(descriptor)
                 code = _exit_code(rank)
                 self._missed |= code is None
                 found.append(Exit(f"rank {rank.rank}", code or 0))
+        self._missed |= bool(found) and len(self._known) < self._world
         if not self._missed:
             self.seen += tuple(sorted(found, key=_lateness))
 

@@ -44,7 +44,8 @@ class Observer:
         self._decoder = msgspec.json.Decoder(Metric)
         self._ticks = 0
         self.last_sample: Sample | None = None
-        self.exits = Exits()
+        self._world = int(info.spec.get("num_gpus", 1))
+        self.exits = Exits(self._world)
         self.begin(time.monotonic())
 
     def begin(self, now: float) -> None:
@@ -54,7 +55,7 @@ class Observer:
         self._dogs.began(now)
         self._beats: tuple[int, ...] = ()
         self.exits.close()
-        self.exits = Exits()
+        self.exits = Exits(self._world)
         self.vram_before = self.vram()
         """Bytes in use on each card without the ranks."""
         self._vram_highest = dict(self.vram_before)
@@ -83,6 +84,11 @@ class Observer:
         self._beats = beats
         self._follow_ports()
         return [*alerts, *self._dogs.tick(now)]
+
+    def note_exits(self) -> None:
+        """See how ranks ended, at the moment of their end."""
+        self._follow_ranks()
+        self.exits.note()
 
     def sample(self, now: float) -> tuple[Sample, list[Alert]]:
         """The machine as it is, and what that means."""

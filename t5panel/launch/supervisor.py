@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -43,6 +43,7 @@ from t5panel.launch.processes import Stopped, at_free_port, become_subreaper, re
 from t5panel.launch.recovery import MOST_RECOVERIES, changes_after_shortage, values_of, with_changes
 from t5panel.launch.release import prove_release
 from t5panel.launch.stacks import dump_stacks
+from t5panel.launch.warden import Warden
 from t5panel.monitor.proc import boot_id, descendants, how_it_ended, marked, read_process
 from t5panel.monitor.runs import prepared_text, read_info, read_prepared, read_progress, read_result
 from t5panel.monitor.watchdogs import Alert
@@ -64,7 +65,13 @@ EXIT_STOPPED = 130
 EXIT_FAULTS = 4
 
 Asked = Literal["stop", "kill", "pause"]
-Ending = Literal["exited", "stopped", "killed", "overdue", "paused"]
+Ending = Literal["exited", "stopped", "killed", "overdue", "paused", "unbegun"]
+"""`unbegun`: asked to stop before the ranks had made a step."""
+CUT_SHORT: Mapping[Ending, str] = {
+    "unbegun": "stopped before its first step",
+    "killed": "killed by the user without a checkpoint",
+    "overdue": "did not stop in time and was killed without a checkpoint",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +87,9 @@ class Outcome:
 class Supervisor:
     """One run's owner, from its start to the proof that nothing of it is left."""
 
-    def __init__(self, run: RunDir, wakeup: int, *, patient: bool = False) -> None:
+    def __init__(self, run: RunDir, wakeup: int, warden: Warden, *, patient: bool = False) -> None:
         self.run = run
+        self._warden = warden
         self.info = read_info(run)
         self.signals = 0
         self._wakeup = wakeup
@@ -120,6 +128,7 @@ class Supervisor:
             if self._cards is not None:
                 self._cards.leave_line()
                 self._cards.release()
+        self._warden.dismiss()
         self._end(outcome)
         return outcome
 
@@ -190,7 +199,7 @@ class Supervisor:
         process = self._spawn(self.info.prepare, self.run.prepare_log)
         if isinstance(process, Outcome):
             return process
-        ending = self._wait(process.pid, stop_seconds=0.0, by_window=False)
+        ending = self._wait(process.pid, by_window=False)
         code = self._exit_codes[process.pid]
         if ending == "exited" and code == 0:
             asked = self._asked()
@@ -224,7 +233,7 @@ class Supervisor:
         process = self._spawn(self.info.command, self.run.launcher_log)
         if isinstance(process, Outcome):
             return process
-        ending = self._wait(process.pid, stop_seconds=STOP_SECONDS)
+        ending = self._wait(process.pid)
         code = self._exit_codes[process.pid]
         stopped = self._sweep(grace=TERM_SECONDS)
         self._tell(self._observer.follow(time.monotonic()))  # the last words
@@ -237,28 +246,28 @@ class Supervisor:
         if result is not None and result.status == "finished":
             note = "" if code == 0 else f" (the launcher {how_it_ended(code)})"
             return Outcome("finished", 0, f"finished at step {result.step:,}{note}")
-        if ending in ("paused", "overdue") and self._take_request() == "pause":
-            self._note_pause(result, gone)
+        if ending in ("paused", "overdue", "unbegun") and self._take_request() == "pause":
+            self._note_pause(ending, result, gone)
             return None
         if result is not None:
             return Outcome("stopped", EXIT_STOPPED, f"{_stopped_text(self.run, result)}, {gone}")
-        if ending in ("killed", "overdue"):
-            words = "killed by the user" if ending == "killed" else "did not stop in time and was killed"
-            return Outcome("stopped", EXIT_STOPPED, f"{words} without a checkpoint, {gone}{_newest_text(self.run)}")
+        if ending in CUT_SHORT:
+            return Outcome("stopped", EXIT_STOPPED, f"{CUT_SHORT[ending]}, {gone}{_newest_text(self.run)}")
         found = self._diagnose(code)
         if ending == "exited" and self._recover(found):
             return None
         asked = "" if ending == "exited" else "asked to stop, but "  # a full disk, for example
         return Outcome("failed", 1, asked + found.sentence, found)
 
-    def _note_pause(self, result: Result | None, gone: str) -> None:
+    def _note_pause(self, ending: Ending, result: Result | None, gone: str) -> None:
         """Note a pause; the next start of the ranks waits for the window."""
         self._patient = True  # another run may have taken the cards by then
         if self._cards is not None:
             self._cards.release()
         self._asked_at = None
-        how = _stopped_text(self.run, result) if result else "did not save in time and was killed"
-        self._journal.event("window", f"the daily window is closed: {how}, {gone}", "info" if result else "warning")
+        well = result is not None or ending == "unbegun"
+        how = _stopped_text(self.run, result) if result else CUT_SHORT.get(ending, "not saved")
+        self._journal.event("window", f"the daily window is closed: {how}, {gone}", "info" if well else "warning")
 
     def _recover(self, found: Diagnosis) -> bool:
         """Change what an out-of-memory on a card asks for; False when nothing can be or shall be changed."""
@@ -327,8 +336,8 @@ class Supervisor:
         self._journal.event("spawned", f"pid {process.pid}: {' '.join(argv)}")
         return process
 
-    def _wait(self, pid: int, *, stop_seconds: float, by_window: bool = True) -> Ending:
-        """Tick until a child ends, or end everything when asked to and it takes longer than `stop_seconds`."""
+    def _wait(self, pid: int, *, by_window: bool = True) -> Ending:
+        """Tick until a child ends; asked to, end everything: at once without a step made, else when it takes long."""
         deadline = latest = math.inf
         ending: Ending = "exited"
         while not self._has_ended(pid):
@@ -346,17 +355,22 @@ class Supervisor:
                 self._sweep(grace=0.0)
             elif asked is not None and ending == "exited":
                 ending, latest = "paused" if asked == "pause" else "stopped", now + LONGEST_STOP_SECONDS
-                deadline = min(deadline, now + stop_seconds)
-                self._set_phase("stopping", "asked to stop: the ranks agree on a step and save")
+                self._tell(self._observer.follow(now))
+                if self._observer.began_steps:
+                    deadline = min(deadline, now + STOP_SECONDS)
+                    self._set_phase("stopping", "asked to stop: the ranks agree on a step and save")
+                else:
+                    ending, deadline = "unbegun", now
+                    self._set_phase("stopping", "asked to stop before the first step: nothing is to be saved")
             elif asked == "stop" and ending == "paused":
                 ending = "stopped"
             done = self.run.result.exists()
             if done:
                 deadline = min(deadline, now + FAREWELL_SECONDS)
             elif ending in ("stopped", "paused") and self._observer.work in ("evaluating", "saving"):
-                deadline = min(now + stop_seconds, latest)
+                deadline = min(now + STOP_SECONDS, latest)
             if time.monotonic() >= deadline:
-                ending = "overdue" if stop_seconds and not done else ending
+                ending = ending if ending == "unbegun" or done else "overdue"
                 self._sweep(grace=TERM_SECONDS)
                 deadline = math.inf
         return ending
@@ -387,7 +401,8 @@ class Supervisor:
         except OSError:
             return "stop" if self.signals else None
         asked = _read_request(taken)
-        taken.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            taken.unlink()
         return "stop" if self.signals else asked
 
     def _has_ended(self, pid: int) -> bool:
@@ -407,7 +422,7 @@ class Supervisor:
         own = os.getpid()
 
         def find() -> tuple[int, ...]:
-            spared = {own, *self._helpers.pids}
+            spared = {own, self._warden.pid, *self._helpers.pids}
             for pid in self._helpers.pids:
                 spared |= set(descendants(pid))
             return tuple({*descendants(own), *marked(self.run)} - spared)
@@ -423,11 +438,9 @@ class Supervisor:
 
     def _sleep(self) -> None:
         """Until the next tick, a signal, or the end of a rank."""
-        exits = self._observer.exits
-        woken, _, _ = select.select(
-            [self._wakeup, *exits.descriptors], [], [], max(0.0, self._next_tick - time.monotonic())
-        )
-        exits.note(woken)
+        wait_for = [self._wakeup, *self._observer.exits.descriptors]
+        if select.select(wait_for, [], [], max(0.0, self._next_tick - time.monotonic()))[0]:
+            self._observer.note_exits()
         with contextlib.suppress(BlockingIOError):
             os.read(self._wakeup, 4096)
 
@@ -560,10 +573,11 @@ def main(path: str, *options: str) -> int:
     if os.fork() > 0:
         # The front that called us goes on; the lock stays with the child.
         os._exit(0)
+    warden = Warden(run, closing=(lock,))
     become_subreaper()
     read_end, write_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
-    supervisor = Supervisor(run, read_end, patient="--queue" in options)
+    supervisor = Supervisor(run, read_end, warden, patient="--queue" in options)
 
     def count(_number: int, _frame: object) -> None:
         supervisor.signals += 1

@@ -369,7 +369,7 @@ BLOWS: dict[str, Blow] = {
     "SIGHUP to the front": Blow("front", end_of_front(signal.SIGHUP), "goes on", stages=("steps",)),
     "a terminal closes on the headless front": Blow(
         "front",
-        close_terminal("{panel} resume {run}", "running"),
+        close_terminal("{panel} resume {run}", "step "),
         "goes on",
         stages=("steps",),
         unavailable=why_no_tmux,

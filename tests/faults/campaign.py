@@ -138,7 +138,7 @@ def carry_out(schedule: Schedule, home: Path) -> Report:
     house = House(home, {})
     run = house.fake_run("waits", *["light"] * RANKS, name="run")
     house.launched_by(run, schedule.preset, "tests.faults.light")
-    (run.cache / f"manner-{len(schedule.hits) % RANKS}").write_text(schedule.manner)
+    (run.cache / f"manner-{hard_rank(schedule)}").write_text(schedule.manner)
     hits = [hit for hit in schedule.hits if not hit.blow.unavailable()]
     report.skipped.update(why for hit in schedule.hits if (why := hit.blow.unavailable()))
     with contextlib.ExitStack() as stack:
@@ -155,6 +155,13 @@ def carry_out(schedule: Schedule, home: Path) -> Report:
     told = "; ".join(map(str, schedule.hits))
     report.faults = [f"{schedule.name} ({schedule.preset}: {told}): {fault}" for fault in report.faults]
     return report
+
+
+def hard_rank(schedule: Schedule) -> int:
+    """The rank that is hard to end: none to which SIGTERM alone is sent, for then nothing would happen."""
+    asked = {hit.rank for hit in schedule.hits if hit.name == "SIGTERM to a rank"}
+    candidates: tuple[int, ...] = (len(schedule.hits) % RANKS, *range(RANKS), RANKS)
+    return next(rank for rank in candidates if rank not in asked)
 
 
 def kill_all(run: RunDir) -> None:
@@ -274,6 +281,7 @@ def main() -> int:
     wanted = parser.parse_args()
     shard, shards = map(int, wanted.shard.split("/"))
     tasks = tasks_of(wanted.only or PARTS, schedules=wanted.schedules, seed=wanted.seed)[shard - 1 :: shards]
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup every launcher would be deaf to it
     begin = time.monotonic()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as home:
         os.environ |= {f"XDG_{kind}_HOME": home for kind in ("STATE", "CACHE", "CONFIG")}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import shutil
@@ -52,8 +53,12 @@ def why_no_small_disk() -> str:
 
 def fill(folder: Path, *, leave: int) -> None:
     """Leave so many bytes of a disk free."""
-    free = shutil.disk_usage(folder).free
-    (folder / BALLAST).write_bytes(bytes(max(0, free - leave)))
+    ballast = folder / BALLAST
+    while True:  # a checkpoint may be written at this moment
+        with contextlib.suppress(OSError):
+            ballast.write_bytes(bytes(max(0, shutil.disk_usage(folder).free - leave)))
+            return
+        ballast.unlink(missing_ok=True)
 
 
 def clear(folder: Path) -> None:

@@ -39,12 +39,12 @@ def return_code(process: subprocess.Popen[bytes], code: int) -> None:
 
 
 def note_next(exits: Exits) -> None:
-    readable, _, _ = select.select(exits.descriptors, [], [], 10)
-    exits.note(readable)
+    select.select(exits.descriptors, [], [], 10)
+    exits.note()
 
 
 def test_every_end_is_seen_once_and_in_its_order(ranks: list[subprocess.Popen[bytes]]) -> None:
-    exits = Exits()
+    exits = Exits(3)
     exits.watch(identities(ranks))
     exits.watch(identities(ranks))
 
@@ -62,7 +62,7 @@ def test_every_end_is_seen_once_and_in_its_order(ranks: list[subprocess.Popen[by
 def test_of_ends_seen_at_once_the_killed_rank_is_first_and_what_the_launcher_ended_last(
     ranks: list[subprocess.Popen[bytes]],
 ) -> None:
-    exits = Exits()
+    exits = Exits(3)
     exits.watch(identities(ranks))
 
     ranks[0].terminate()
@@ -77,7 +77,7 @@ def test_of_ends_seen_at_once_the_killed_rank_is_first_and_what_the_launcher_end
 def test_after_an_end_that_was_collected_unseen_no_later_one_passes_for_the_first(
     ranks: list[subprocess.Popen[bytes]],
 ) -> None:
-    exits = Exits()
+    exits = Exits(3)
     exits.watch(identities(ranks))
 
     return_code(ranks[1], 3)
@@ -94,8 +94,22 @@ def test_after_an_end_that_was_collected_unseen_no_later_one_passes_for_the_firs
     assert exits.descriptors == ()
 
 
+def test_while_a_rank_has_yet_to_come_no_end_passes_for_the_first(ranks: list[subprocess.Popen[bytes]]) -> None:
+    exits = Exits(3)
+    exits.watch(identities(ranks)[:2])
+
+    ranks[0].terminate()
+    note_next(exits)
+    exits.watch(identities(ranks))
+    ranks[1].kill()
+    note_next(exits)
+
+    assert exits.seen == ()
+    exits.close()
+
+
 def test_a_rank_that_is_gone_before_it_is_watched_is_no_error() -> None:
-    exits = Exits()
+    exits = Exits(3)
 
     exits.watch([RankId(0, 2**22 + 1, 1)])
 

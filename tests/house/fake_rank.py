@@ -73,6 +73,13 @@ def behave(run: RunDir, behaviour: str) -> None:
         case "stalls":
             faulthandler.register(signal.SIGUSR2, file=run.stacks(0).open("w"), all_threads=True)
             _make_a_step(run, loss=2.0)
+            _linger(run)
+            return
+    _begin(run)
+    _linger(run)
+
+
+def _linger(run: RunDir) -> None:
     _say_alive(run)
     time.sleep(PATIENCE_SECONDS)
 
@@ -102,10 +109,14 @@ def _lend_port(run: RunDir) -> None:
     server.detach()  # open as long as this process lives
 
 
+def _begin(run: RunDir) -> None:
+    _write(run, Start(time.time(), 0, 100, world_size=1, parameters=1, train_rows=1, eval_rows=1, effective_batch=1))
+
+
 def _make_a_step(run: RunDir, *, loss: float | None) -> None:
-    start = Start(time.time(), 0, 100, world_size=1, parameters=1, train_rows=1, eval_rows=1, effective_batch=1)
+    _begin(run)
     step = Step(time.time(), 7, 0.1, loss, 1e-3, 1.0, 7, 7, step_seconds=0.1, data_wait_seconds=0.0)
-    _write(run, start, Status(time.time(), 0, "running"), step)
+    _write(run, Status(time.time(), 0, "running"), step)
 
 
 def _write(run: RunDir, *records: Record) -> None:
@@ -153,6 +164,7 @@ def _say_saving(run: RunDir) -> None:
 
 
 def _wait_for_request(run: RunDir) -> None:
+    _begin(run)
     _say_alive(run)
     deadline = time.monotonic() + PATIENCE_SECONDS
     while not run.request.exists() and time.monotonic() < deadline:

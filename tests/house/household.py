@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -18,6 +19,7 @@ from t5panel.cli import main
 from t5panel.contract.layout import RunDir
 from t5panel.contract.records import CommandInfo, RunInfo, State
 from t5panel.launch.commands import TRAINER_MODULES, command_for
+from t5panel.monitor.proc import descendants
 from t5panel.monitor.runs import RunState, read_info, read_state
 from t5panel.presets import load_preset
 from t5panel.session import spawn_supervisor
@@ -146,6 +148,18 @@ def ended(run: RunDir, *, seconds: float = 15.0) -> RunState:
     """The state of a run once it has ended."""
     eventually(lambda: not read_state(run).alive, seconds=seconds)
     return read_state(run)
+
+
+def kill_with_warden(run: RunDir) -> None:
+    """SIGKILL to a supervisor and to the process that would end what it leaves."""
+    supervisor = supervisor_pid(run)
+    (warden,) = (pid for pid in descendants(supervisor) if _argv(pid) == _argv(supervisor))
+    for pid in (warden, supervisor):
+        os.kill(pid, signal.SIGKILL)
+
+
+def _argv(pid: int) -> bytes:
+    return Path(f"/proc/{pid}/cmdline").read_bytes()
 
 
 def supervisor_pid(run: RunDir) -> int:

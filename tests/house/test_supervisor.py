@@ -22,7 +22,7 @@ from t5panel.monitor.proc import describe, marked
 from t5panel.monitor.runs import read_state
 from t5panel.session import request_stop, spawn_supervisor
 from tests.house.fake_rank import lender
-from tests.house.household import House, ended, eventually, supervisor_pid
+from tests.house.household import House, ended, eventually, kill_with_warden, supervisor_pid
 
 NASTY = ("own-session", "ignores-term", "daemon")
 
@@ -278,9 +278,18 @@ def test_a_run_is_never_swept_for_another_one_of_the_same_name(house: House) -> 
     assert ended(mine).phase == "stopped"
 
 
+def test_nothing_outlives_a_killed_supervisor_not_even_a_daemon_without_a_guard(house: House) -> None:
+    run = house.started("waits", *NASTY)
+
+    os.kill(supervisor_pid(run), signal.SIGKILL)
+
+    assert eventually(lambda: marked(run) == ()) < 3
+    assert read_state(run).phase == "failed"
+
+
 def test_what_outlived_a_killed_supervisor_is_ended_by_stop(house: House) -> None:
     run = house.started("waits", "daemon")
-    os.kill(supervisor_pid(run), signal.SIGKILL)
+    kill_with_warden(run)
     eventually(lambda: len(marked(run)) == 1)
 
     answer = house.panel("stop", run.run_id, "--json")
@@ -292,7 +301,7 @@ def test_what_outlived_a_killed_supervisor_is_ended_by_stop(house: House) -> Non
 
 def test_what_outlived_a_killed_supervisor_is_ended_before_a_resume(house: House) -> None:
     run = house.started("waits", "daemon")
-    os.kill(supervisor_pid(run), signal.SIGKILL)
+    kill_with_warden(run)
     eventually(lambda: len(marked(run)) == 1)
     (left,) = marked(run)
 
