@@ -355,7 +355,10 @@ BLOWS: dict[str, Blow] = {
     ),
     "SIGTERM to the launcher": Blow("launcher", signal_launcher(signal.SIGTERM), "failed", SIGNALLED),
     "SIGINT to the launcher": Blow("launcher", signal_launcher(signal.SIGINT), "failed", SIGNALLED),
-    "SIGHUP to the launcher": Blow("launcher", signal_launcher(signal.SIGHUP), "failed", SIGNALLED),
+    "SIGHUP to the launcher": Blow(  # torchrun asks for it, although its supervisor is deaf to it
+        "launcher", signal_launcher(signal.SIGHUP), "failed", SIGNALLED, presets=("manual", "trainer")
+    ),
+    "SIGHUP to deepspeed": Blow("launcher", signal_launcher(signal.SIGHUP), "goes on", presets=("deepspeed",)),
     "SIGKILL to the agent": Blow("launcher", kill_agent, "failed", {"agent-killed"}, presets=("deepspeed",)),
     "SIGKILL to the supervisor": Blow(
         "supervisor", signal_supervisor(signal.SIGKILL), "failed", {"supervisor-killed"}, stages=ANY_TIME
