@@ -13,6 +13,7 @@ from t5panel.plan.context import Context
 from t5panel.plan.machine import CardFacts
 from t5panel.plan.need import Need
 from t5panel.plan.step import OptimizerName, TrainingStep
+from t5panel.plan.table import NoTableError
 from t5panel.plan.zero import Zero
 
 Verdict = Literal["fits", "tight", "no"]
@@ -23,6 +24,7 @@ OPTIMIZERS: Mapping[str, OptimizerName] = {
     "adamw_torch_fused": "adamw_fused",
     "adafactor": "adafactor",
 }
+UNKNOWN = "has no memory table, so no peak can be predicted"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +66,12 @@ def card_memory(need: Need, card: CardFacts, context: Context) -> CardMemory:
 
 
 def training_step(spec: RunSpec, shape: Shape, versions: Mapping[str, str]) -> TrainingStep:
-    """The step that our trainers run for a spec, at its longest rows."""
+    """The step that our trainers run for a spec, at its longest rows.
+
+    Raises: NoTableError for settings of DeepSpeed whose memory nobody has looked at.
+    """
     train, data = spec.train, spec.data
-    under_engine = spec.method == "deepspeed"
-    zero = None
-    if under_engine and train.bf16:
-        zero = Zero.from_config(spec.deepspeed or {}, spec.num_gpus)
+    zero = _zero(spec) if spec.method == "deepspeed" else None
     return TrainingStep(
         shape,
         train.per_device_train_batch_size,
@@ -82,10 +84,21 @@ def training_step(spec: RunSpec, shape: Shape, versions: Mapping[str, str]) -> T
         loss="summed",
         optimizer=OPTIMIZERS[train.optim],
         accumulation=train.gradient_accumulation_steps,
-        wrapper="zero" if zero else "ddp-view" if spec.num_gpus > 1 and not under_engine else "none",
+        wrapper="zero" if zero else "ddp-view" if spec.num_gpus > 1 else "none",
         zero=zero,
         transformers=minor(versions["transformers"]),
     )
+
+
+def _zero(spec: RunSpec) -> Zero:
+    config = spec.deepspeed or {}
+    if not spec.train.bf16:
+        raise NoTableError.of("deepspeed in fp32", UNKNOWN, "train.bf16=true")
+    kind = config.get("data_types", {}).get("grad_accum_dtype")
+    if kind not in (None, "bf16"):
+        what = f"deepspeed.data_types.grad_accum_dtype={kind}"
+        raise NoTableError.of(what, UNKNOWN, "left out, it is bf16")
+    return Zero.from_config(config, spec.num_gpus)
 
 
 def _padded(length: int) -> int:

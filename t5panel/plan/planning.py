@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from t5panel.contract.memory_table import minor
 from t5panel.contract.records import Severity
 from t5panel.contract.shapes import Shape
 from t5panel.contract.spec import RunSpec
@@ -16,7 +17,7 @@ from t5panel.plan.memory import CardMemory, Verdict, card_memory, training_step
 from t5panel.plan.need import need_of
 from t5panel.plan.solve import Job, Suggestion, suggest
 from t5panel.plan.speed import Estimate
-from t5panel.plan.table import NoTableError
+from t5panel.plan.table import NoTableError, load_table
 from t5panel.presets import Preset
 
 LESS_MEMORY = "a smaller batch with more accumulation, gradient_checkpointing=true, or another card"
@@ -176,7 +177,17 @@ def _cards(
         return (), tuple(
             Finding("warning", "memory.unknown", f"{fault.where} {fault.message}", fault.hint) for fault in error.faults
         )
-    return tuple(card_memory(need, card, context_of(spec, card, versions, measured)) for card in used), ()
+    cards = tuple(card_memory(need, card, context_of(spec, card, versions, measured)) for card in used)
+    return cards, _torch_findings(versions)
+
+
+def _torch_findings(versions: Mapping[str, str]) -> tuple[Finding, ...]:
+    """Whether the memory table was made with the torch that the ranks will import."""
+    ours, known = minor(versions.get("torch", "")), load_table(versions["transformers"]).torch
+    if ours in known:
+        return ()
+    message = f"the memory is predicted as with torch {' and '.join(known)}; the ranks have torch {ours or 'unknown'}"
+    return (Finding("info", "memory.torch", message, "after a run the plan shows how far it was off"),)
 
 
 def _memory_findings(

@@ -95,6 +95,30 @@ def test_a_version_without_a_table_has_a_warning_and_no_figure() -> None:
     assert warning.message.startswith("transformers 9.1 has no memory table")
 
 
+@pytest.mark.parametrize(
+    ("setting", "value"), [("train.bf16", False), ("deepspeed", {"data_types": {"grad_accum_dtype": "fp32"}})]
+)
+def test_settings_of_deepspeed_that_nobody_measured_have_a_warning_and_no_figure(setting: str, value: Any) -> None:  # noqa: ANN401
+    plan = plan_of(load_preset("deepspeed", {setting: value}), BOX)
+
+    (warning,) = (found for found in plan.findings if found.severity == "warning")
+    assert (plan.cards, plan.suggestions, warning.code) == ((), (), "memory.unknown")
+
+
+def test_another_torch_than_the_tables_is_told_with_the_figure() -> None:
+    preset = load_preset("manual")
+    shape = builtin_shape(preset.spec.model.name_or_path)
+    versions = {**VERSIONS, "torch": "2.99.1+cu130"}
+
+    plan = make_plan(preset, BOX, shape=shape, rehearsal=False, versions=versions)
+
+    (finding,) = plan.findings
+    assert len(plan.cards) == 3
+    assert (finding.severity, finding.code) == ("info", "memory.torch")
+    assert "the ranks have torch 2.99" in finding.message
+    assert plan_of(preset, BOX).findings == ()
+
+
 def test_a_card_smaller_than_the_context_holds_nothing() -> None:
     tiny = Machine((CardFacts(0, "card", GIB // 2),), 64 * GIB, 8)
 
