@@ -311,6 +311,51 @@ def resume(
 
 
 @main.command()
+@click.argument("runs", nargs=-1, required=True, metavar="RUN...")
+@click.option(
+    "--samples", type=click.IntRange(min=1), help="Rows to tell time and energy for; ten million if not given."
+)
+@click.option("--price", type=click.FloatRange(min=0), help="Money per kWh.")
+@click.option("--markdown", is_flag=True, help="Print Markdown tables.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@ends_with_exit_code
+def compare(*, runs: tuple[str, ...], samples: int | None, price: float | None, markdown: bool, as_json: bool) -> None:
+    """Put runs side by side: the settings that differ, and what each of them measured."""
+    from t5panel.monitor.compare import compare_runs
+    from t5panel.plan.forecast import DEFAULT_SAMPLES
+    from t5panel.render_compare import comparison_json, comparison_lines, markdown_lines
+
+    if markdown and as_json:
+        raise UsageError.of("--markdown", "cannot be asked for together with --json")
+    found = compare_runs(_find_all(runs), samples=samples or DEFAULT_SAMPLES, price=price)
+    if as_json:
+        say_json(comparison_json(found))
+        return
+    width = shutil.get_terminal_size().columns
+    for line in markdown_lines(found) if markdown else comparison_lines(found, width=width):
+        say(line)
+
+
+def _find_all(names: tuple[str, ...]) -> tuple[RunDir, ...]:
+    """The runs of these names, each once, in their order.
+
+    Raises: UsageError with every name that is no run.
+    """
+    from t5panel.session import find_run
+
+    found: list[RunDir] = []
+    faults: list[Fault] = []
+    for name in names:
+        try:
+            found.append(find_run(name))
+        except UsageError as error:
+            faults += error.faults
+    if faults:
+        raise UsageError(faults)
+    return tuple(dict.fromkeys(found))
+
+
+@main.command()
 @click.option("--preset", default="deepspeed", show_default=True, help="Preset whose cards and interpreter are tried.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @ends_with_exit_code

@@ -61,7 +61,7 @@ def time_text(found: Estimate) -> str | None:
     most, least = (rough(found.samples / rate / seconds) for rate in found.samples_per_second)
     energy, cost = found.kwh(found.middle), found.cost(found.middle)
     words = [
-        f"{_count(found.samples)} samples ≈ {rough(middle / seconds)} {unit} ({least} to {most})",
+        f"{count_text(found.samples)} samples ≈ {rough(middle / seconds)} {unit} ({least} to {most})",
         f"{rough(energy or 0.0)} kWh",
     ]
     return " · ".join(words if cost is None else [*words, f"costs {rough(cost)}"])
@@ -73,6 +73,6 @@ def rough(value: float) -> str:
     return f"{round(value, digits):,.{max(0, digits)}f}"
 
 
-def _count(number: int) -> str:
+def count_text(number: int) -> str:
     """`10M` for whole millions, else `38,400`."""
     return f"{number // 10**6:,}M" if number % 10**6 == 0 else f"{number:,}"

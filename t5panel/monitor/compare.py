@@ -1,0 +1,332 @@
+"""Runs beside one another: the settings that differ, and what each of them measured. Unknown is None."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from t5panel.contract.deepspeed_keys import is_offloaded
+from t5panel.contract.layout import RunDir
+from t5panel.contract.records import ENDED, Phase, RunInfo
+from t5panel.errors import Fault, UsageError
+from t5panel.monitor.measured import (
+    LossCurve,
+    MachineUse,
+    Pace,
+    Training,
+    read_alert_counts,
+    read_machine_use,
+    read_training,
+)
+from t5panel.monitor.runs import RunState, read_info, read_result, read_state
+from t5panel.plan.forecast import DEFAULT_SAMPLES
+from t5panel.plan.speed import JOULES_PER_KWH
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What trains on what."""
+
+    method: str | None
+    launcher: str | None
+    device: str | None
+    world_size: int | None
+    cards: tuple[str, ...]
+    """Their names, of those the run uses."""
+    model: str | None
+    batch: tuple[int, int] | None
+    """Rows per card in one pass, and passes in one optimizer step."""
+    effective_batch: int | None
+    """Rows per optimizer step, all ranks."""
+    precision: str | None
+    gradient_checkpointing: bool | None
+    zero_stage: int | None
+    """None without DeepSpeed."""
+    offloaded: tuple[str, ...]
+    """What DeepSpeed keeps off the cards: `optimizer`, `param`."""
+    optimizer: str | None
+    attention: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class CardPeak:
+    """One card, everything on it: bytes, and watts while steps were made."""
+
+    index: int
+    used: int
+    before: int | None
+    """In use before the ranks came; None while the run lives."""
+    power: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryPeak:
+    """Highest readings in bytes, evaluations among them."""
+
+    cards: tuple[CardPeak, ...]
+    vram_total: int | None
+    """All cards at one moment."""
+    allocated: int | None
+    """By torch on rank 0's card."""
+    reserved: int | None
+    rss_per_rank: tuple[int, ...]
+    rss_total: int | None
+    """All ranks at one moment; pages that they share count for each."""
+    host_used: int | None
+    host_limit: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Learning:
+    """How far it came, and how good it was; losses per target token."""
+
+    step: int | None
+    max_steps: int | None
+    samples: int | None
+    """Rows seen."""
+    loss_first: float | None
+    """None, as the last, without a step and when it was not finite."""
+    loss_last: float | None
+    eval_step: int | None
+    eval_loss: float | None
+    chrf: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Stability:
+    """What went wrong on the way."""
+
+    not_finite: int
+    """Records of a loss that was not finite."""
+    alerts: dict[str, int]
+    """How often each alert was raised."""
+    recoveries: int
+    """Restarts with a smaller batch after a CUDA out-of-memory."""
+    resumes: int
+    """Other starts after the first one: by the user, or after a pause."""
+
+
+@dataclass(frozen=True, slots=True)
+class Projection:
+    """Time, energy and money of a number of rows at the measured pace and power: an extrapolation."""
+
+    seconds: float | None
+    kwh: float | None
+    """Of the cards alone."""
+    cost: float | None
+    """None without a price."""
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """One run of a comparison. Pace, memory and power are those since its settings last changed."""
+
+    run_id: str
+    path: str
+    preset: str
+    created: float
+    phase: Phase
+    message: str
+    """How it ended, or what it does."""
+    alive: bool
+    rehearsal: bool
+    settings_changed: int
+    """How often its settings changed on the way."""
+    setup: Setup
+    learning: Learning
+    pace: Pace | None
+    memory: MemoryPeak
+    stability: Stability
+    projection: Projection
+
+    @property
+    def on_cpu(self) -> bool:
+        """Whether its figures say nothing about a GPU."""
+        return self.rehearsal or self.setup.device == "cpu"
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """A dotted key of the spec whose values differ; None where it is not set."""
+
+    key: str
+    values: tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One run as its files tell of it."""
+
+    spec: dict[str, Any]
+    figures: Figures
+    curve: LossCurve
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Runs in the order in which they were named."""
+
+    samples: int
+    """Rows of the projections."""
+    price: float | None
+    """Money per kWh."""
+    settings: tuple[Setting, ...]
+    runs: tuple[Figures, ...]
+
+
+def read_run(run: RunDir, *, samples: int = DEFAULT_SAMPLES, price: float | None = None) -> Reading:
+    """One run: what it measured, and what `samples` rows would cost at `price` per kWh.
+
+    Raises: UsageError when its description is missing or broken.
+    """
+    info, state = read_info(run), read_state(run)  # before the files: an ended run's last lines are then surely read
+    changes = [*(each.time for each in info.recoveries), *(each.time for each in info.changes)]
+    since = max(changes, default=0.0)
+    training = read_training(run, since=since)
+    use = read_machine_use(run, training.spans, since=since)
+    memory, setup = _memory(run, state, training, use), _setup(info)
+    watts = sum(use.power.values()) if setup.world_size == len(use.power) else None
+    resumes = max(0, training.starts - 1 - len(info.recoveries))
+    figures = Figures(
+        run_id=run.run_id,
+        path=str(run.path),
+        preset=info.preset,
+        created=info.created,
+        phase=state.phase,
+        message=_sentence(state),
+        alive=state.alive,
+        rehearsal=info.rehearsal,
+        settings_changed=len(changes),
+        setup=setup,
+        learning=_learning(training),
+        pace=training.pace,
+        memory=memory,
+        stability=Stability(training.not_finite, read_alert_counts(run), len(info.recoveries), resumes),
+        projection=_projection(training.pace, watts, samples, price),
+    )
+    return Reading(info.spec, figures, training.curve)
+
+
+def compare(readings: Sequence[Reading], *, samples: int = DEFAULT_SAMPLES, price: float | None = None) -> Comparison:
+    """The readings side by side; `samples` and `price` are those they were read with."""
+    settings = differing_settings([reading.spec for reading in readings])
+    return Comparison(samples, price, settings, tuple(reading.figures for reading in readings))
+
+
+def compare_runs(runs: Iterable[RunDir], *, samples: int, price: float | None) -> Comparison:
+    """Runs read one after the other, and put side by side.
+
+    Raises: UsageError with every run whose description is missing or broken.
+    """
+    readings: list[Reading] = []
+    faults: list[Fault] = []
+    for run in runs:
+        try:
+            readings.append(read_run(run, samples=samples, price=price))
+        except UsageError as error:
+            faults += error.faults
+    if faults:
+        raise UsageError(faults)
+    return compare(readings, samples=samples, price=price)
+
+
+def differing_settings(specs: Sequence[Mapping[str, Any]]) -> tuple[Setting, ...]:
+    """The dotted keys whose values differ, in the order of the specs."""
+    flat = [dict(_flat(spec)) for spec in specs]
+    keys = dict.fromkeys(key for values in flat for key in values)
+    rows = (Setting(key, tuple(values.get(key) for values in flat)) for key in keys)
+    return tuple(row for row in rows if any(value != row.values[0] for value in row.values))
+
+
+def _flat(spec: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted keys and their values; what is not set is left out."""
+    for key, value in spec.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        elif value is not None:
+            yield prefix + key, value
+
+
+def _setup(info: RunInfo) -> Setup:
+    spec, train, model = info.spec, info.spec.get("train") or {}, info.spec.get("model") or {}
+    zero = (spec.get("deepspeed") or {}).get("zero_optimization") or {}
+    world, names = spec.get("num_gpus"), ("per_device_train_batch_size", "gradient_accumulation_steps")
+    batch = (int(train[names[0]]), int(train[names[1]])) if all(name in train for name in names) else None
+    bf16 = train.get("bf16")
+    return Setup(
+        method=spec.get("method"),
+        launcher=spec.get("launcher"),
+        device=spec.get("device"),
+        world_size=world,
+        cards=tuple(info.plan.get("cards") or ()) if info.cards else (),
+        model=model.get("name_or_path"),
+        batch=batch,
+        effective_batch=batch[0] * batch[1] * int(world) if batch and world else None,
+        precision=None if bf16 is None else "bf16" if bf16 else "fp32",
+        gradient_checkpointing=train.get("gradient_checkpointing"),
+        zero_stage=int(zero.get("stage", 0)) if spec.get("method") == "deepspeed" else None,
+        offloaded=tuple(part for part in ("optimizer", "param") if is_offloaded(zero, f"offload_{part}")),
+        optimizer=train.get("optim"),
+        attention=model.get("attn_implementation"),
+    )
+
+
+def _learning(training: Training) -> Learning:
+    start, evaluation, curve = training.start, training.evaluation, training.curve
+    step = curve.steps[-1] if curve.steps else None
+    return Learning(
+        step=step,
+        max_steps=start.max_steps if start else None,
+        samples=step * start.effective_batch if step is not None and start else None,
+        loss_first=_finite(curve.values[0]) if curve.values else None,
+        loss_last=_finite(curve.values[-1]) if curve.values else None,
+        eval_step=evaluation.step if evaluation else None,
+        eval_loss=evaluation.eval_loss if evaluation else None,
+        chrf=evaluation.chrf if evaluation else None,
+    )
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _memory(run: RunDir, state: RunState, training: Training, use: MachineUse) -> MemoryPeak:
+    """The highest of what the readings, the supervisor's end and the ranks' own word say."""
+    result = read_result(run)
+    told = {each.index: each for each in state.state.vram} if state.state and state.phase in ENDED else {}
+    cards = tuple(
+        CardPeak(
+            index,
+            max(use.vram.get(index, 0), told[index].highest if index in told else 0),
+            told[index].before if index in told else None,
+            use.power.get(index),
+        )
+        for index in sorted(use.vram.keys() | told.keys())
+    )
+    ranks = dict(enumerate(result.peak_rss_per_rank)) if result else {}
+    rss = tuple(max(ranks.get(rank, 0), use.rss.get(rank, 0)) for rank in sorted(ranks.keys() | use.rss.keys()))
+    return MemoryPeak(
+        cards=cards,
+        vram_total=use.vram_total,
+        allocated=training.allocated,
+        reserved=training.reserved,
+        rss_per_rank=rss,
+        rss_total=use.rss_total,
+        host_used=use.host_used,
+        host_limit=use.host_limit,
+    )
+
+
+def _projection(pace: Pace | None, watts: float | None, samples: int, price: float | None) -> Projection:
+    """`watts`: of all cards together; None unless each of them was read."""
+    if pace is None:
+        return Projection(None, None, None)
+    seconds = samples / pace.samples_per_second
+    kwh = None if watts is None else seconds * watts / JOULES_PER_KWH
+    return Projection(seconds, kwh, None if kwh is None or price is None else kwh * price)
+
+
+def _sentence(state: RunState) -> str:
+    return state.diagnosis.sentence if state.phase == "failed" and state.diagnosis else state.message

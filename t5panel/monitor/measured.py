@@ -1,0 +1,266 @@
+"""What a run measured: its records and readings in one pass each, kept as maxima, means and one loss curve."""
+
+from __future__ import annotations
+
+import math
+from array import array
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import TypeVar
+
+import msgspec
+
+from t5panel.contract.layout import RunDir
+from t5panel.contract.records import ALERTS, Evaluation, Event, Metric, Sample, Start, Status, Step
+from t5panel.monitor.tail import Tail
+
+R = TypeVar("R")
+WARM_UP_RECORDS = 3
+"""Left out of the pace after each start: kernels are chosen, the allocator and the caches fill."""
+
+
+@dataclass(frozen=True, slots=True)
+class LossCurve:
+    """Mean loss per target token, NaN where it was not finite, over steps and over seconds of training alone.
+
+    The arrays belong to their reader: never change them.
+    """
+
+    steps: array[int]
+    seconds: array[float]
+    values: array[float]
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """Speed of warm steps; evaluations and saves are not in them."""
+
+    step_seconds: float
+    """The median, of one optimizer step."""
+    samples_per_second: float
+    target_tokens_per_second: float
+    data_wait_share: float
+    """Of the time of these steps, spent waiting for batches."""
+    steps: int
+
+
+@dataclass(frozen=True, slots=True)
+class Spans:
+    """When the ranks made steps, in unix seconds: `begins` ascend, and each has its end."""
+
+    begins: array[float]
+    ends: array[float]
+
+    def __contains__(self, moment: float) -> bool:
+        at = bisect_right(self.begins, moment) - 1
+        return at >= 0 and moment <= self.ends[at]
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """What rank 0 recorded, all starts together; bytes and seconds."""
+
+    start: Start | None
+    evaluation: Evaluation | None
+    """The last one, without its answers."""
+    curve: LossCurve
+    pace: Pace | None
+    allocated: int | None
+    """Peak of torch's allocator on rank 0's card."""
+    reserved: int | None
+    not_finite: int
+    """Records whose loss was not finite."""
+    starts: int
+    spans: Spans
+
+
+@dataclass(frozen=True, slots=True)
+class MachineUse:
+    """The highest readings while ranks lived, and the mean power while they made steps; bytes and watts."""
+
+    vram: dict[int, int]
+    """By card, everything on it."""
+    rss: dict[int, int]
+    """By rank."""
+    power: dict[int, float]
+    """By card."""
+    vram_total: int | None
+    """All cards at one moment."""
+    rss_total: int | None
+    """All ranks at one moment; pages that they share count for each."""
+    host_used: int | None
+    host_limit: int | None
+
+
+def read_training(run: RunDir, *, since: float = 0.0) -> Training:
+    """All of metrics.jsonl; pace, peaks and spans from `since` (unix seconds) on."""
+    reader = _TrainingReader(since)
+    for metric in _records(run.metrics, msgspec.json.Decoder(Metric)):
+        reader.add(metric)
+    return reader.training()
+
+
+def read_machine_use(run: RunDir, spans: Spans, *, since: float = 0.0) -> MachineUse:
+    """All of samples.jsonl from `since` (unix seconds) on, in constant memory.
+
+    A loop of plain comparisons: a week on three cards is 600,000 readings.
+    """
+    vram, rss, readings = (defaultdict[int, int](int) for _ in range(3))
+    watts = defaultdict[int, float](float)
+    vram_total = rss_total = host_used = host_limit = 0
+    for sample in _records(run.samples, msgspec.json.Decoder(Sample)):
+        if not sample.ranks or sample.time < since:
+            continue
+        held = 0
+        for rank in sample.ranks:
+            held += rank.rss
+            rss[rank.rank] = max(rss[rank.rank], rank.rss)
+        rss_total = max(held, rss_total)
+        host_used, host_limit = max(sample.ram_used, host_used), sample.ram_limit
+        held, training = 0, bool(sample.cards) and sample.time in spans
+        for card in sample.cards:
+            held += card.used
+            vram[card.index] = max(vram[card.index], card.used)
+            if training and card.power is not None:
+                watts[card.index] += card.power
+                readings[card.index] += 1
+        vram_total = max(held, vram_total)
+    power = {index: total / readings[index] for index, total in watts.items()}
+    totals = (size or None for size in (vram_total, rss_total, host_used, host_limit))
+    return MachineUse(dict(vram), dict(rss), power, *totals)
+
+
+def read_alert_counts(run: RunDir) -> dict[str, int]:
+    """How often each alert was raised; one that got worse counts once."""
+    counts: defaultdict[str, int] = defaultdict(int)
+    raised = set[str]()
+    for event in _records(run.events, msgspec.json.Decoder(Event)):
+        if event.name not in ALERTS:
+            continue
+        if event.severity == "info":
+            raised.discard(event.name)
+        elif event.name not in raised:
+            raised.add(event.name)
+            counts[event.name] += 1
+    return dict(counts)
+
+
+def _records(path: Path, decoder: msgspec.json.Decoder[R]) -> Iterator[R]:
+    """The records of a file, a block at a time; lines that are none are left out."""
+    tail = Tail(path)
+    while block := tail.read():
+        try:
+            found = decoder.decode_lines(block)
+        except msgspec.DecodeError:
+            found = list(_singly(block, decoder))
+        yield from found
+
+
+def _singly(block: bytes, decoder: msgspec.json.Decoder[R]) -> Iterator[R]:
+    for line in block.splitlines():
+        try:
+            record = decoder.decode(line)
+        except msgspec.DecodeError:
+            continue
+        yield record
+
+
+@dataclass(slots=True)
+class _TrainingReader:
+    since: float
+    start: Start | None = None
+    evaluations: list[Evaluation] = field(default_factory=list)
+    allocated: int | None = None
+    reserved: int | None = None
+    not_finite: int = 0
+    starts: int = 0
+    warming: int = WARM_UP_RECORDS
+    at: int = 0
+    """The step up to which everything is recorded."""
+    steps: array[int] = field(default_factory=lambda: array("q"))
+    seconds: array[float] = field(default_factory=lambda: array("d"))
+    values: array[float] = field(default_factory=lambda: array("d"))
+    durations: array[float] = field(default_factory=lambda: array("d"))
+    timed_steps: int = 0
+    timed: float = 0.0
+    waited: float = 0.0
+    tokens: int = 0
+    begins: array[float] = field(default_factory=lambda: array("d"))
+    ends: array[float] = field(default_factory=lambda: array("d"))
+
+    def add(self, metric: Metric) -> None:
+        match metric:
+            case Start():
+                self._begin(metric)
+            case Status(phase="running"):
+                if metric.time >= self.since:
+                    self.begins.append(metric.time)
+                    self.ends.append(metric.time)
+            case Evaluation():
+                self.evaluations.append(msgspec.structs.replace(metric, samples=()))
+            case Step():
+                self._step(metric)
+
+    def training(self) -> Training:
+        return Training(
+            start=self.start,
+            evaluation=self.evaluations[-1] if self.evaluations else None,
+            curve=LossCurve(self.steps, self.seconds, self.values),
+            pace=self._pace(),
+            allocated=self.allocated,
+            reserved=self.reserved,
+            not_finite=self.not_finite,
+            starts=self.starts,
+            spans=Spans(self.begins, self.ends),
+        )
+
+    def _begin(self, start: Start) -> None:
+        """Steps after its own were never resumed from: they are void for the curve, not for the pace."""
+        while self.steps and self.steps[-1] > start.step:
+            for values in (self.steps, self.seconds, self.values):
+                values.pop()
+        self.evaluations = [done for done in self.evaluations if done.step <= start.step]
+        self.start, self.at, self.warming = start, start.step, WARM_UP_RECORDS
+        self.starts += 1
+
+    def _step(self, step: Step) -> None:
+        count = max(1, step.step - self.at)
+        self.at = step.step
+        self.not_finite += step.loss is None
+        self.steps.append(step.step)
+        self.seconds.append((self.seconds[-1] if self.seconds else 0.0) + count * step.step_seconds)
+        self.values.append(math.nan if step.loss is None else step.loss)
+        if step.time < self.since:
+            return
+        if self.ends:
+            self.ends[-1] = step.time
+        self.allocated = _higher(self.allocated, step.vram_allocated)
+        self.reserved = _higher(self.reserved, step.vram_reserved)
+        if self.warming:
+            self.warming -= 1
+            return
+        self.durations.append(step.step_seconds)
+        self.timed_steps += count
+        self.timed += count * step.step_seconds
+        self.waited += count * step.data_wait_seconds
+        self.tokens += step.target_tokens
+
+    def _pace(self) -> Pace | None:
+        seconds = median(self.durations) if self.durations else 0.0
+        if self.start is None or seconds <= 0:
+            return None
+        return Pace(
+            step_seconds=seconds,
+            samples_per_second=self.start.effective_batch / seconds,
+            target_tokens_per_second=self.tokens / self.timed_steps / seconds,
+            data_wait_share=self.waited / self.timed,
+            steps=self.timed_steps,
+        )
+
+
+def _higher(known: int | None, size: int | None) -> int | None:
+    return known if size is None else size if known is None else max(known, size)

@@ -1,0 +1,275 @@
+"""A comparison of runs as aligned columns, as Markdown and as JSON values. Prints nothing."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+from typing import Any
+
+from t5panel.monitor.compare import Comparison, Figures, Setup, Stability
+from t5panel.plan.machine import GIB
+from t5panel.plan.planning import formula
+from t5panel.render import duration, gib, loss_text, mib
+from t5panel.render_speed import count_text, rough
+
+UNKNOWN = "—"
+MOST_COLUMNS = 4
+LEAST_WIDTH = 14
+"""Cells of a run's column: below it the runs are told in several tables."""
+GAP = 2
+FOLDS = "._-/:"
+"""Signs behind which a long word may go on below."""
+
+Row = tuple[str, tuple[str, ...]]
+"""A label, and a cell of each run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A part of the table: its title and its rows."""
+
+    title: str
+    rows: tuple[Row, ...]
+
+
+def sections(found: Comparison) -> tuple[Section, ...]:
+    """Differing settings first, then what was measured; what is unknown is a dash."""
+    settings = tuple((each.key, tuple(map(_value, each.values))) for each in found.settings)
+    several = len(found.runs) > 1
+    return (
+        *([Section("settings that differ", settings or (("none", ("",) * len(found.runs)),))] if several else []),
+        Section("run", _rows(found, _RUN)),
+        Section("measured", _rows(found, _MEASURED)),
+        Section(f"{count_text(found.samples)} samples at that pace (estimate)", _projected(found)),
+        Section("stability", _rows(found, _STABILITY)),
+    )
+
+
+def notes(found: Comparison) -> Iterator[str]:
+    """What the figures are not."""
+    changed = "pace, memory and power are those since its settings last changed"
+    kinds: tuple[tuple[str, Callable[[Figures], bool | int]], ...] = (
+        ("on the CPU, says nothing about a GPU", lambda run: run.on_cpu),
+        ("not ended, the figures are those until now", lambda run: run.alive),
+        (changed, lambda run: run.settings_changed),
+    )
+    for text, holds in kinds:
+        names = [run.run_id for run in found.runs if holds(run)]
+        if names:
+            yield f"{text}: {', '.join(names)}"
+    yield "pace: median of warm steps, without evaluations and saves; energy: of the cards alone, at their mean power"
+
+
+def comparison_lines(found: Comparison, *, width: int) -> Iterator[str]:
+    """Tables of at most four runs each, as many as fit into `width` columns of text."""
+    parts = sections(found)
+    longest = max(len(row[0]) for part in parts for row in part.rows)
+    label = min(longest, max(LEAST_WIDTH, width // 3))
+    at_once = min(MOST_COLUMNS, max(1, (width - label) // (LEAST_WIDTH + GAP)))
+    for begin in range(0, len(found.runs), at_once):
+        chosen = slice(begin, begin + at_once)
+        yield from _table_lines(parts, tuple(run.run_id for run in found.runs[chosen]), chosen, label, width)
+        yield ""
+    yield from (line for note in notes(found) for line in textwrap.wrap(note, max(20, width), subsequent_indent="  "))
+
+
+def markdown_lines(found: Comparison) -> Iterator[str]:
+    """One Markdown table for each section."""
+    heads = tuple(f"`{run.run_id}`" for run in found.runs)
+    for part in sections(found):
+        yield _markdown_row(part.title, heads)
+        yield "|---" * (len(heads) + 1) + "|"
+        yield from (_markdown_row(label, cells) for label, cells in part.rows)
+        yield ""
+    yield from (f"- {note}" for note in notes(found))
+
+
+def comparison_json(found: Comparison) -> dict[str, Any]:
+    """All figures with their units of origin: bytes, seconds, watts, kWh; what is unknown is null."""
+    import msgspec
+
+    value: dict[str, Any] = msgspec.to_builtins(found)
+    return value
+
+
+def _table_lines(
+    parts: Sequence[Section], heads: tuple[str, ...], chosen: slice, label: int, width: int
+) -> Iterator[str]:
+    fair = max(1, (width - label) // len(heads) - GAP)
+    widths = [
+        min(fair, max(len(head), *(len(row[1][chosen][at]) for part in parts for row in part.rows)))
+        for at, head in enumerate(heads)
+    ]
+    yield from _row_lines("", heads, label, widths)
+    for part in parts:
+        yield from ("", part.title.upper())
+        for name, cells in part.rows:
+            yield from _row_lines(name, cells[chosen], label, widths)
+
+
+def _row_lines(name: str, cells: Sequence[str], label: int, widths: Sequence[int]) -> Iterator[str]:
+    """A row; what is wider than its column goes on below."""
+    columns = (label, *widths)
+    folded = [list(_folded(text, width)) for text, width in zip((name, *cells), columns, strict=True)]
+    for lines in zip_longest(*folded, fillvalue=""):
+        shown = (f"{text:<{width}}" for text, width in zip(lines, columns, strict=True))
+        yield (" " * GAP).join(shown).rstrip()
+
+
+def _folded(text: str, width: int) -> Iterator[str]:
+    """Lines of at most `width`: folded at a space, else within a word behind a sign, else anywhere."""
+    for line in textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False):
+        rest = line
+        while len(rest) > width:
+            signs = [at + 1 for at, sign in enumerate(rest[:width]) if sign in FOLDS]
+            at = signs[-1] if signs else width
+            yield rest[:at]
+            rest = rest[at:]
+        yield rest
+
+
+def _markdown_row(label: str, cells: Iterable[str]) -> str:
+    return f"| {' | '.join(text.replace('|', chr(92) + '|') for text in (label, *cells))} |"
+
+
+def _rows(found: Comparison, table: Sequence[tuple[str, Callable[[Figures], str]]]) -> tuple[Row, ...]:
+    """Rows that say nothing of any run are left out."""
+    rows = ((label, tuple(text(run) for run in found.runs)) for label, text in table)
+    return tuple(row for row in rows if any(cell != UNKNOWN for cell in row[1]))
+
+
+def _projected(found: Comparison) -> tuple[Row, ...]:
+    money = ["cost"] if found.price is not None else []
+    each = [run.projection for run in found.runs]
+    values = {
+        "time": tuple(_text(one.seconds, duration) for one in each),
+        "energy": tuple(_text(one.kwh, lambda kwh: f"{rough(kwh)} kWh") for one in each),
+        "cost": tuple(_text(one.cost, rough) for one in each),
+    }
+    return tuple((label, values[label]) for label in ("time", "energy", *money))
+
+
+def _text(value: Any, write: Callable[[Any], str]) -> str:  # noqa: ANN401
+    return UNKNOWN if value is None else write(value)
+
+
+def _value(value: Any) -> str:  # noqa: ANN401
+    """A value of a spec as YAML has it."""
+    return UNKNOWN if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _place(run: Figures) -> str:
+    setup = run.setup
+    if run.on_cpu:
+        return f"{setup.world_size} CPU ranks{', REHEARSAL' if run.rehearsal else ''}"
+    kinds = {name: setup.cards.count(name) for name in setup.cards}
+    names = ", ".join(
+        f"{count} × {name.removeprefix('NVIDIA ').removeprefix('GeForce ')}" for name, count in kinds.items()
+    )
+    return names or _text(setup.world_size, lambda count: f"{count} cards")
+
+
+def _batch(run: Figures) -> str:
+    setup = run.setup
+    return UNKNOWN if setup.batch is None or setup.world_size is None else formula(*setup.batch, setup.world_size)
+
+
+def techniques(setup: Setup) -> str:
+    """`bf16, gradient checkpointing, ZeRO-2, optimizer on the host, adamw_torch_fused, sdpa`."""
+    words = [
+        setup.precision,
+        "gradient checkpointing" if setup.gradient_checkpointing else None,
+        f"ZeRO-{setup.zero_stage}" if setup.zero_stage is not None else None,
+        *(f"{part} on the host" for part in setup.offloaded),
+        setup.optimizer,
+        setup.attention,
+    ]
+    return ", ".join(word for word in words if word) or UNKNOWN
+
+
+def _steps(run: Figures) -> str:
+    step, all_steps = run.learning.step, run.learning.max_steps
+    return UNKNOWN if step is None else f"{step:,} of {all_steps:,}" if all_steps else f"{step:,}"
+
+
+def _losses(run: Figures) -> str:
+    learning = run.learning
+    if learning.step is None:
+        return UNKNOWN
+    return f"{loss_text(learning.loss_first)} → {loss_text(learning.loss_last)}"
+
+
+def _sizes(sizes: Sequence[int], unit: int, name: str, digits: int) -> str:
+    return f"{' '.join(f'{size / unit:,.{digits}f}' for size in sizes)} {name}" if sizes else UNKNOWN
+
+
+def _host(run: Figures) -> str:
+    memory = run.memory
+    if memory.host_used is None or memory.host_limit is None:
+        return UNKNOWN
+    return f"{memory.host_used / GIB:.1f} of {memory.host_limit / GIB:.1f} GiB"
+
+
+def _watts(run: Figures) -> str:
+    watts = [f"{card.power:.0f}" for card in run.memory.cards if card.power is not None]
+    return f"{' '.join(watts)} W" if watts else UNKNOWN
+
+
+def _torch(run: Figures) -> str:
+    memory = run.memory
+    if memory.allocated is None or memory.reserved is None:
+        return UNKNOWN
+    return f"{memory.allocated / GIB:.2f} allocated, {memory.reserved / GIB:.2f} GiB reserved"
+
+
+def trouble(found: Stability) -> str:
+    """`1 loss not finite, 2 loss-spike, 1 resume`, or that there was none."""
+    alerts = {name: count for name, count in found.alerts.items() if name != "not-finite"}
+    words = [
+        _counted(found.not_finite, "loss not finite", "losses not finite"),
+        *(f"{count} {name}" for name, count in alerts.items()),
+        _counted(found.recoveries, "out-of-memory recovery", "out-of-memory recoveries"),
+        _counted(found.resumes, "resume", "resumes"),
+    ]
+    return ", ".join(word for word in words if word) or "no trouble"
+
+
+def _ended(run: Figures) -> str:
+    return run.message if run.message.startswith(run.phase) else f"{run.phase}: {run.message}".removesuffix(": ")
+
+
+def _counted(count: int, one: str, many: str) -> str:
+    return f"{count:,} {one if count == 1 else many}" if count else ""
+
+
+_RUN: tuple[tuple[str, Callable[[Figures], str]], ...] = (
+    ("on", _place),
+    ("method", lambda run: _text(run.setup.method, lambda method: f"{method}, {run.setup.launcher}")),
+    ("model", lambda run: _text(run.setup.model, str)),
+    ("batch", _batch),
+    ("techniques", lambda run: techniques(run.setup)),
+)
+_MEASURED: tuple[tuple[str, Callable[[Figures], str]], ...] = (
+    ("steps", _steps),
+    ("samples seen", lambda run: _text(run.learning.samples, "{:,}".format)),
+    ("samples/s", lambda run: _text(run.pace, lambda pace: f"{pace.samples_per_second:,.1f}")),
+    ("target tokens/s", lambda run: _text(run.pace, lambda pace: f"{pace.target_tokens_per_second:,.0f}")),
+    ("seconds a step", lambda run: _text(run.pace, lambda pace: f"{pace.step_seconds:.3g}")),
+    ("data wait", lambda run: _text(run.pace, lambda pace: f"{100 * pace.data_wait_share:.1f} %")),
+    ("VRAM per card", lambda run: _sizes([card.used for card in run.memory.cards], GIB, "GiB", 1)),
+    ("VRAM total", lambda run: _text(run.memory.vram_total, gib)),
+    ("torch, rank 0", _torch),
+    ("RAM per rank", lambda run: _sizes(run.memory.rss_per_rank, 2**20, "MiB", 0)),
+    ("RAM all ranks", lambda run: _text(run.memory.rss_total, mib)),
+    ("host RAM", _host),
+    ("power per card", _watts),
+    ("loss", _losses),
+    ("eval loss", lambda run: _text(run.learning.eval_loss, loss_text)),
+    ("chrF", lambda run: _text(run.learning.chrf, "{:.1f}".format)),
+)
+_STABILITY: tuple[tuple[str, Callable[[Figures], str]], ...] = (
+    ("trouble", lambda run: trouble(run.stability)),
+    ("ended", _ended),
+)
