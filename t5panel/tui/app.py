@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual import work
-from textual.app import App
-from textual.binding import Binding, BindingType
+from textual.app import App, SystemCommand
+from textual.binding import ActiveBinding, Binding, BindingType
 from textual.screen import Screen
 from textual.worker import get_current_worker
 
@@ -56,6 +57,17 @@ class PanelApp(App[None]):
         """Our own colours under any theme."""
         own = ("series-", "rule", "quiet", "alarm", "caution")
         return {name: colour for name, colour in THEME.variables.items() if name.startswith(own)}
+
+    def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
+        """Every key that works on the screen is in the palette too, before what Textual puts there."""
+        others = tuple(super().get_system_commands(screen))
+        taken = {command.title for command in others}
+        for active in told_once(screen.active_bindings.values()):
+            binding, act = active.binding, partial(self.run_action, active.binding.action, active.node)
+            title = f"{binding.description[:1].upper()}{binding.description[1:]}"
+            if title not in taken:
+                yield SystemCommand(title, f"{active.tooltip} · {self.get_key_display(binding)}", act)
+        yield from others
 
     def get_default_screen(self) -> Screen[None]:
         """The first frame."""
@@ -220,12 +232,8 @@ class PanelApp(App[None]):
 
     def _keys(self) -> Iterator[tuple[str, str]]:
         """Keys that work now and say what they do, each action once."""
-        seen = set()
-        for active in self.screen.active_bindings.values():
-            binding = active.binding
-            if active.enabled and active.tooltip and binding.action not in seen:
-                seen.add(binding.action)
-                yield self.get_key_display(binding), active.tooltip
+        for active in told_once(self.screen.active_bindings.values()):
+            yield self.get_key_display(active.binding), active.tooltip
 
     @work(thread=True, group="watch", exclusive=True)
     def _watch(self, run: RunDir | None) -> None:
@@ -259,6 +267,15 @@ class PanelApp(App[None]):
 
     def _summary(self) -> str:
         return self._machine.summary if self._machine else ""
+
+
+def told_once(bindings: Iterable[ActiveBinding]) -> Iterator[ActiveBinding]:
+    """Bindings that work now and say what they do, each action once."""
+    seen = set[str]()
+    for active in bindings:
+        if active.enabled and active.tooltip and active.binding.action not in seen:
+            seen.add(active.binding.action)
+            yield active
 
 
 def run_panel(wish: Wish) -> None:

@@ -1,0 +1,56 @@
+"""The command palette: every key of a screen, by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from textual.command import CommandPalette
+from textual.pilot import Pilot
+
+from t5panel.tui.app import told_once
+from t5panel.tui.screens.run import RunScreen
+from t5panel.tui.screens.runs import RunsScreen
+from t5panel.tui.screens.stop import StopDialog
+
+from .panels import panel, planned, until
+from .recorded import living
+
+
+async def asked_for(pilot: Pilot[None], words: str) -> None:
+    """Open the palette, type and take the first answer."""
+    await pilot.press("ctrl+p")
+    await until(pilot, lambda: isinstance(pilot.app.screen, CommandPalette))
+    await pilot.press(*words)
+    await pilot.pause(0.3)
+    await pilot.press("enter", "enter")
+
+
+async def test_a_key_of_the_screen_can_be_found_by_its_name(home: Path) -> None:
+    living(home)
+    async with panel().run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: isinstance(pilot.app.screen, RunScreen) and pilot.app.screen.view is not None)
+
+        await asked_for(pilot, "stop")
+
+        await until(pilot, lambda: isinstance(pilot.app.screen, StopDialog))
+
+
+async def test_a_key_of_the_panel_works_from_every_screen() -> None:
+    async with panel().run_test(size=(80, 24)) as pilot:
+        await planned(pilot)
+
+        await asked_for(pilot, "runs")
+
+        await until(pilot, lambda: isinstance(pilot.app.screen, RunsScreen))
+
+
+async def test_the_palette_lists_every_key_that_says_what_it_does() -> None:
+    async with panel().run_test(size=(80, 24)) as pilot:
+        await planned(pilot)
+        screen = pilot.app.screen
+
+        titles = {command.title.lower() for command in pilot.app.get_system_commands(screen)}
+
+        keys = {active.binding.description for active in told_once(screen.active_bindings.values())}
+        assert {"start", "copy", "runs", "help", "leave", "all settings"} <= keys
+        assert {key.lower() for key in keys} <= titles
