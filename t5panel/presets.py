@@ -19,7 +19,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from t5panel.contract.layout import user_presets_home
+from t5panel.contract.layout import user_presets_home, write_atomic
 from t5panel.contract.paths import user_path
 from t5panel.contract.spec import DataSpec, ModelSpec, RunSpec, TrainSpec
 from t5panel.errors import Fault, UsageError
@@ -42,6 +42,9 @@ REHEARSAL: Mapping[str, Any] = {
 
 REHEARSAL_OF_OWN = ("train.bf16", "data.max_source_length", "data.max_target_length", "train.generation_max_length")
 """What it lays over a preset of the user's own, where that one says nothing; and the model, a shipped one there too."""
+
+SHIPPED = ("deepspeed", "trainer", "manual", "llamafactory")
+"""Presets that come with t5panel, in the order in which they are listed."""
 
 _PARTS: dict[str, type[BaseModel]] = {"model": ModelSpec, "data": DataSpec, "train": TrainSpec}
 
@@ -100,9 +103,8 @@ def search_path() -> tuple[Path, ...]:
 
 def preset_names() -> tuple[str, ...]:
     """Every preset that can be named, shipped ones in their fixed order first."""
-    shipped = ("deepspeed", "trainer", "manual", "llamafactory")
     found = {path.stem for home in search_path() if home.is_dir() for path in home.glob("*.yaml")}
-    return (*(name for name in shipped if name in found), *sorted(found - set(shipped)))
+    return (*(name for name in SHIPPED if name in found), *sorted(found - set(SHIPPED)))
 
 
 def find_preset(name_or_path: str) -> Path:
@@ -173,6 +175,39 @@ def load_preset(name_or_path: str, *overrides: Mapping[str, Any]) -> Preset:
             faults += error.faults
     preset = check_document(document, name=path.stem, where=str(path), faults=faults)
     return replace(preset, shipped=path.resolve().is_relative_to(shipped_presets_home().resolve()))
+
+
+def own_preset_path(name: str) -> Path:
+    """Where a preset of the user's own is kept."""
+    return user_presets_home() / f"{name}.yaml"
+
+
+def name_fault(name: str) -> str:
+    """Why no preset of the user's own can have this name; empty when one can."""
+    if not re.fullmatch(r"\w[\w.+-]*", name):
+        return "a name has letters, digits, and . + - _ after the first"
+    if name in SHIPPED:
+        return f"{name} comes with t5panel"
+    return ""
+
+
+def save_preset(name: str, preset: Preset, spec: RunSpec) -> Path:
+    """Write what a preset and its overrides set as one of the user's own, with the values that `spec` has for it.
+
+    Raises: UsageError for a name that cannot be one; OSError.
+    """
+    if fault := name_fault(name):
+        raise UsageError.of(name, fault)
+    summary = f"{preset.spec.method}, saved from {preset.name}"
+    values = spec.model_dump(mode="json")
+    given = preset.spec.model_dump(mode="json", exclude_unset=True)
+    body = {
+        key: {name: values[key][name] for name in part} if key in _PARTS else values[key] for key, part in given.items()
+    }
+    path = own_preset_path(name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, yaml.safe_dump({"summary": summary, **body}, sort_keys=False, allow_unicode=True).encode())
+    return path
 
 
 def rehearsal_changes(preset: Preset, overrides: Mapping[str, Any]) -> Document:

@@ -40,7 +40,7 @@ from t5panel.preflight.inspection import inspect
 from t5panel.preflight.machine import read_machine
 from t5panel.preflight.place import cache_findings, place_findings
 from t5panel.preflight.system import system_findings
-from t5panel.presets import Preset, load_preset, rehearsal_changes
+from t5panel.presets import Preset, load_preset, rehearsal_changes, save_preset
 from t5panel.wish import Wish as Wish  # noqa: PLC0414 - both fronts know it by this name
 
 NO_CHANGES: Mapping[str, Any] = MappingProxyType({})
@@ -243,6 +243,15 @@ def resolved_preset(wish: Wish, machine: Machine) -> Preset:
     if wants_rehearsal(preset.spec, machine):
         preset = _rehearsed(preset, wish)
     return replace(preset, spec=_with_absolute_paths(preset.spec))
+
+
+def save_as(name: str, wish: Wish) -> Path:
+    """Save what a wish sets as a preset of the user's own, which means the same from any folder.
+
+    Raises: UsageError for a name that cannot be one, and with every fault of the wish; OSError.
+    """
+    preset = load_preset(wish.preset, wish.overrides)
+    return save_preset(name, preset, _with_absolute_paths(preset.spec))
 
 
 def _rehearsed(preset: Preset, wish: Wish) -> Preset:

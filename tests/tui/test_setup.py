@@ -8,12 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from textual.pilot import Pilot
 from textual.widgets import Footer
 
 from t5panel.contract.layout import RunDir
 from t5panel.errors import PreflightError
 from t5panel.plan.machine import GIB, Machine, parse_machine
 from t5panel.plan.planning import Finding
+from t5panel.presets import load_preset
 from t5panel.session import Prospect
 from t5panel.tui.app import PanelApp
 from t5panel.tui.fields import ZERO_STAGE
@@ -22,6 +24,7 @@ from t5panel.tui.screens.faults import FaultsDialog
 from t5panel.tui.screens.help import HelpDialog
 from t5panel.tui.screens.opening import OpeningScreen
 from t5panel.tui.screens.run import RunScreen
+from t5panel.tui.screens.save import SaveDialog
 from t5panel.tui.screens.setup import SetupScreen
 from t5panel.tui.screens.tight import TightDialog
 from t5panel.tui.widgets.command_pane import CommandPane
@@ -498,3 +501,31 @@ async def test_a_preset_with_bad_overrides_opens_with_its_faults() -> None:
 
         assert "learning_rate" in shown(pilot, PlanPane)
         assert pilot.app.screen.query_one(PlanPane).plan is None
+
+
+async def test_settings_are_saved_as_a_preset_of_the_users_own() -> None:
+    async with panel(preset="trainer").run_test(size=SIZE) as pilot:
+        await planned(pilot)
+        await pilot.press("e", "4", "escape")
+        await planned(pilot)
+
+        await pilot.press("p")
+        await until(pilot, lambda: isinstance(pilot.app.screen, SaveDialog))
+        await pilot.press(*"trainer", "enter")
+        assert "trainer comes with t5panel" in screen_text(pilot)
+        await pilot.press(*"-4", "enter")
+        await until(pilot, lambda: isinstance(pilot.app.screen, SetupScreen))
+        await planned(pilot)
+
+        assert "trainer-4" in shown(pilot, MethodList)
+        assert "4 × 8 × 3 = 96" in shown(pilot, PlanPane)
+        assert "--preset trainer-4" in command_line_of(pilot)
+    assert load_preset("trainer-4").spec.train.per_device_train_batch_size == 4
+
+
+def command_line_of(pilot: Pilot[None]) -> str:
+    """What the copy key copies."""
+    screen = pilot.app.screen
+    assert isinstance(screen, SetupScreen)
+    screen.action_copy()
+    return pilot.app.clipboard

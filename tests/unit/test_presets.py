@@ -8,6 +8,8 @@ import pytest
 
 from t5panel.errors import UsageError
 from t5panel.presets import load_preset, parse_assignments, preset_names
+from t5panel.session import save_as
+from t5panel.wish import Wish
 
 
 @pytest.mark.parametrize(
@@ -50,3 +52,38 @@ def test_every_fault_of_a_preset_is_reported_at_once(tmp_path: Path) -> None:
 
 def test_numbers_in_scientific_notation_are_numbers() -> None:
     assert parse_assignments(["train.learning_rate=3e-4"]) == {"train.learning_rate": 3e-4}
+
+
+@pytest.fixture
+def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of the user's own presets."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "config" / "t5panel" / "presets"
+
+
+def test_a_saved_preset_means_the_same_from_any_folder(
+    own_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "pairs.jsonl").write_text("{}\n")
+    changes = {"data.train": "pairs.jsonl", "train.learning_rate": 3e-5, "deepspeed.zero_optimization.stage": 3}
+
+    path = save_as("对话-v2", Wish("deepspeed", changes))
+    monkeypatch.chdir("/")
+    saved = load_preset("对话-v2")
+
+    assert path == own_home / "对话-v2.yaml"
+    edited = load_preset("deepspeed", changes, {"data.train": str(tmp_path / "pairs.jsonl")})
+    assert saved.spec == edited.spec
+    assert saved.spec.data.train == str(tmp_path / "pairs.jsonl")
+    assert not saved.shipped
+    assert preset_names()[-1] == "对话-v2"
+    assert "per_device_eval_batch_size" not in path.read_text(encoding="utf-8")  # a default stays one
+
+
+@pytest.mark.parametrize("name", ["deepspeed", "../elsewhere", "a/b", "", ".hidden", "two words"])
+def test_a_name_that_cannot_be_one_saves_nothing(own_home: Path, name: str) -> None:
+    with pytest.raises(UsageError):
+        save_as(name, Wish("manual"))
+
+    assert not own_home.exists()

@@ -22,11 +22,12 @@ from t5panel.plan.machine import Machine
 from t5panel.plan.planning import Plan, batch_formula
 from t5panel.plan.solve import Suggestion
 from t5panel.render import rehearsal_headline
-from t5panel.session import can_queue
+from t5panel.session import can_queue, save_as
 from t5panel.tui.draft import Checked, Draft, check, command_line, methods
 from t5panel.tui.faults import planning_faults
 from t5panel.tui.fields import ZERO_STAGE, form_fields, read, text_of, value_at
 from t5panel.tui.messages import LookedAhead, StartRequested
+from t5panel.tui.screens.save import SaveDialog
 from t5panel.tui.services import Services
 from t5panel.tui.widgets.command_pane import CommandPane
 from t5panel.tui.widgets.form import FieldRow, FormPane, FormState
@@ -51,6 +52,7 @@ class SetupScreen(Screen[None]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("a", "all_settings", "all settings", tooltip="Show every setting of a run, or the main ones"),
         Binding("f", "suggestion", "use suggestion", tooltip="Set what the plan suggests: what fits, or is faster"),
+        Binding("p", "save", "save preset", show=False, tooltip="Save these settings as a preset of your own"),
         Binding("w", "queue", "queue", tooltip="Queue the run: it starts when its cards are free"),
         Binding("y", "copy", "copy", tooltip="Copy the t5panel line that starts this without the panel"),
     ]
@@ -168,6 +170,25 @@ class SetupScreen(Screen[None]):
         for key, value in self._suggestion.settings.items():
             draft = draft.with_value(key, value)
         self._take(draft)
+
+    def action_save(self) -> None:
+        """Ask for a name and save the draft under it."""
+        if self._checked.preset is None:
+            self.notify("set right what is red first", severity="warning")
+            return
+        self.app.push_screen(SaveDialog(), self._save)
+
+    def _save(self, name: str | None) -> None:
+        if name is None:
+            return
+        wish = self._draft.wish
+        try:
+            path = save_as(name, wish)
+        except (T5PanelError, OSError) as error:
+            self.notify(str(error), title="not saved", severity="error", markup=False)
+            return
+        self.notify(f"t5panel --preset {name} --no-ui starts it too", title=f"saved {path}", markup=False)
+        self.query_one(MethodPane).show(methods(self._draft.given), name)
 
     def action_copy(self) -> None:
         """The t5panel command of this draft, to the terminal's clipboard."""

@@ -48,6 +48,13 @@ class MethodPane(Vertical):
         yield options
         yield Static(id="summary")
 
+    def show(self, methods: Sequence[Method], chosen: str) -> None:
+        """Other presets than before, one of them chosen."""
+        self._methods, self._chosen = tuple(methods), chosen
+        options = self.query_one(MethodList)
+        options.set_options(map(_option, self._methods))
+        options.highlighted = [method.name for method in self._methods].index(chosen)
+
     def on_option_list_option_highlighted(self, event: OptionList.OptionHighlighted) -> None:
         """Say what it is and tell the screen."""
         event.stop()
