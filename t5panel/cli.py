@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 Handler = Callable[..., Any]
 KILL_WAIT_SECONDS = 15.0
+SMALLEST_PICTURE = 15
 SILENCE_SECONDS = 180.0
 """A supervisor that is stopping its run and has not been heard of for so long is waited for no more."""
 
@@ -334,6 +335,46 @@ def compare(*, runs: tuple[str, ...], samples: int | None, price: float | None, 
     width = shutil.get_terminal_size().columns
     for line in markdown_lines(found) if markdown else comparison_lines(found, width=width):
         say(line)
+
+
+@main.command()
+@click.argument("run")
+@click.option("--csv", "tables", type=click.Path(path_type=Path), metavar="DIR", help="Steps, evaluations, readings.")
+@click.option("--tensorboard", "events", type=click.Path(path_type=Path), metavar="DIR", help="Event files.")
+@click.option("--svg", "picture", type=click.Path(path_type=Path), metavar="FILE", help="The run screen as a picture.")
+@click.option("--size", default="120x30", show_default=True, help="Columns and rows of the picture.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@ends_with_exit_code
+def export(
+    *, run: str, tables: Path | None, events: Path | None, picture: Path | None, size: str, as_json: bool
+) -> None:
+    """Write a run for other programs: as tables, as event files of TensorBoard, as a picture."""
+    from t5panel.monitor.export import write_csv, write_events
+    from t5panel.session import find_run
+
+    cells = [int(word) for word in size.split("x") if word.isascii() and word.isdecimal()]
+    if len(cells) != 2 or min(cells) < SMALLEST_PICTURE:
+        raise UsageError.of("--size", f"{size!r} is no size", "columns x rows, for example 120x30")
+    if tables is None and events is None and picture is None:
+        raise UsageError.of("export", "nothing was asked for", "--csv DIR, --tensorboard DIR or --svg FILE")
+    found, written = find_run(run), list[Path]()
+    try:
+        if tables is not None:
+            written += write_csv(found, tables)
+        if events is not None:
+            write_events(found, events)
+            written.append(events)
+        if picture is not None:
+            from t5panel.tui.picture import write_picture
+
+            write_picture(found, picture, width=cells[0], height=cells[1])
+            written.append(picture)
+    except OSError as error:
+        raise UsageError.of(str(error.filename), error.strerror or str(error)) from error
+    if as_json:
+        say_json({"run_id": found.run_id, "written": [str(path) for path in written]})
+    for path in () if as_json else written:
+        say(str(path))
 
 
 def _find_all(names: tuple[str, ...]) -> tuple[RunDir, ...]:

@@ -33,7 +33,7 @@ def write_picture(run: RunDir, path: Path, *, width: int, height: int) -> None:
     History(run).refresh()
     app = PanelApp(Wish("deepspeed", {}, None))
 
-    async def draw(pilot: Pilot[None]) -> None:
+    async def draw(pilot: Pilot[object]) -> None:
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
                 await until(lambda: not isinstance(app.screen, OpeningScreen))
