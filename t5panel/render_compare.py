@@ -47,6 +47,11 @@ def sections(found: Comparison) -> tuple[Section, ...]:
     )
 
 
+def title_text(part: Section) -> str:
+    """A section's title as a line of its own."""
+    return part.title.upper()
+
+
 def notes(found: Comparison) -> Iterator[str]:
     """What the figures are not."""
     changed = "pace, memory and power are those since its settings last changed"
@@ -62,15 +67,16 @@ def notes(found: Comparison) -> Iterator[str]:
     yield "pace: median of warm steps, without evaluations and saves; energy: of the cards alone, at their mean power"
 
 
-def comparison_lines(found: Comparison, *, width: int) -> Iterator[str]:
-    """Tables of at most four runs each, as many as fit into `width` columns of text."""
+def comparison_lines(found: Comparison, *, width: int, numbered: bool = False) -> Iterator[str]:
+    """Tables of at most four runs each, as many as fit into `width` columns of text; runs numbered as in a plot."""
     parts = sections(found)
+    heads = [f"{at}\N{NO-BREAK SPACE}{run.run_id}" if numbered else run.run_id for at, run in enumerate(found.runs, 1)]
     longest = max(len(row[0]) for part in parts for row in part.rows)
     label = min(longest, max(LEAST_WIDTH, width // 3))
     at_once = min(MOST_COLUMNS, max(1, (width - label) // (LEAST_WIDTH + GAP)))
     for begin in range(0, len(found.runs), at_once):
         chosen = slice(begin, begin + at_once)
-        yield from _table_lines(parts, tuple(run.run_id for run in found.runs[chosen]), chosen, label, width)
+        yield from _table_lines(parts, heads[chosen], chosen, label, width)
         yield ""
     yield from (line for note in notes(found) for line in textwrap.wrap(note, max(20, width), subsequent_indent="  "))
 
@@ -95,7 +101,7 @@ def comparison_json(found: Comparison) -> dict[str, Any]:
 
 
 def _table_lines(
-    parts: Sequence[Section], heads: tuple[str, ...], chosen: slice, label: int, width: int
+    parts: Sequence[Section], heads: Sequence[str], chosen: slice, label: int, width: int
 ) -> Iterator[str]:
     fair = max(1, (width - label) // len(heads) - GAP)
     widths = [
@@ -104,7 +110,7 @@ def _table_lines(
     ]
     yield from _row_lines("", heads, label, widths)
     for part in parts:
-        yield from ("", part.title.upper())
+        yield from ("", title_text(part))
         for name, cells in part.rows:
             yield from _row_lines(name, cells[chosen], label, widths)
 

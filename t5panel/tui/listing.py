@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Literal, TypeVar, get_args
 
 import msgspec
 
@@ -16,6 +18,10 @@ from t5panel.session import list_runs
 from t5panel.tui.faults import UNREADABLE
 
 R = TypeVar("R")
+Order = Literal["started", "loss", "state"]
+ORDERS: tuple[Order, ...] = get_args(Order)
+ENDINGS: tuple[Phase, ...] = ("failed", "stopped", "finished")
+"""In the order in which they need the user."""
 LAST_LINES = 40
 HEAD_BYTES = 4096
 
@@ -43,6 +49,32 @@ class RunRow:
 def read_rows(now: float) -> tuple[RunRow, ...]:
     """Every run of this user, newest first; one whose files cannot be read is left out. `now` in unix seconds."""
     return tuple(row for run, info in _runs() if (row := _readable_row(run, info, now)) is not None)
+
+
+def arranged(rows: Iterable[RunRow], text: str, order: Order) -> tuple[RunRow, ...]:
+    """The rows that hold every word of a text, in an order; the newest first where that leaves them equal."""
+    words = text.casefold().split()
+    chosen = [row for row in rows if all(word in _searched(row) for word in words)]
+    keys: dict[Order, Callable[[RunRow], float]] = {
+        "started": lambda _: 0,
+        "loss": lambda row: math.inf if row.loss is None else row.loss,
+        "state": lambda row: -1 if row.alive else ENDINGS.index(row.phase),
+    }
+    return tuple(sorted(chosen, key=keys[order]))
+
+
+def next_order(order: Order) -> Order:
+    """The order after this one."""
+    return ORDERS[(ORDERS.index(order) + 1) % len(ORDERS)]
+
+
+def with_or_without(marked: Sequence[RunDir], run: RunDir) -> tuple[RunDir, ...]:
+    """The marked runs and this one, or without it when it was among them."""
+    return tuple(other for other in marked if other != run) if run in marked else (*marked, run)
+
+
+def _searched(row: RunRow) -> str:
+    return f"{row.run.run_id} {row.preset} {row.word} {row.note}".casefold()
 
 
 def newest() -> RunDir | None:

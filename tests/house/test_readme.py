@@ -143,10 +143,13 @@ def test_every_file_of_a_run_directory_is_in_the_reference() -> None:
 
 def test_every_key_of_the_panel_is_in_the_reference() -> None:
     from t5panel.tui.app import PanelApp
+    from t5panel.tui.screens.compare import CompareScreen
     from t5panel.tui.screens.run import RunScreen
+    from t5panel.tui.screens.runs import RunsScreen
     from t5panel.tui.screens.setup import SetupScreen
 
-    bindings = [binding for owner in (PanelApp, RunScreen, SetupScreen) for binding in owner.BINDINGS]
+    owners = (PanelApp, SetupScreen, RunScreen, RunsScreen, CompareScreen)
+    bindings = [binding for owner in owners for binding in owner.BINDINGS]
     keys = [binding.key_display or binding.key for binding in bindings if isinstance(binding, Binding)]
 
     assert [key for key in keys if f"`{key}`" not in README] == []

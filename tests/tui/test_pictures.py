@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from textual.pilot import Pilot
 
+from t5panel.tui.screens.compare import CompareScreen
 from t5panel.tui.screens.details import DetailsDialog
 from t5panel.tui.screens.run import RunScreen
 from t5panel.tui.screens.stop import StopDialog
@@ -37,6 +38,13 @@ async def listed(pilot: Pilot[None]) -> None:
     await until(pilot, lambda: isinstance(pilot.app.screen, RunScreen))
     await pilot.press("3")
     await until(pilot, lambda: "✗ failed" in screen_text(pilot))
+
+
+async def compared(pilot: Pilot[None]) -> None:
+    """Three runs of the list are side by side."""
+    await listed(pilot)
+    await pilot.press("space", "space", "space", "c")
+    await until(pilot, lambda: isinstance(pilot.app.screen, CompareScreen) and bool(pilot.app.screen.readings))
 
 
 async def faulty(pilot: Pilot[None]) -> None:
@@ -126,6 +134,14 @@ def test_the_list_of_runs(snap_compare: Compare, home: Path, size: tuple[int, in
     ended(crashed(home, "20260101-090000-manual"), "stopped", "stopped at step 50")
     living(home)
     assert snap_compare(panel(NO_CARDS), run_before=listed, terminal_size=size)
+
+
+@sizes
+def test_a_comparison(snap_compare: Compare, home: Path, size: tuple[int, int]) -> None:
+    diagnosed(home)
+    finished(home)
+    living(home, cards=3)
+    assert snap_compare(panel(NO_CARDS), run_before=compared, terminal_size=size)
 
 
 def test_the_question_before_a_stop(snap_compare: Compare, home: Path) -> None:

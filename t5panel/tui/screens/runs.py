@@ -1,4 +1,4 @@
-"""Runs: all runs of this user, newest first."""
+"""Runs: all runs of this user; marked ones are compared, ended ones deleted."""
 
 from __future__ import annotations
 
@@ -11,18 +11,26 @@ from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.content import Content
 from textual.screen import Screen
-from textual.widgets import Footer, OptionList, Static
+from textual.widgets import Footer, Input, OptionList, Static
 from textual.widgets.option_list import Option
 
+from t5panel.contract.layout import RunDir, runs_home
+from t5panel.launch.removal import lives_in, remove_run
+from t5panel.preflight.calibration import remember
 from t5panel.render import duration, loss_text
-from t5panel.tui.listing import RunRow, read_rows
-from t5panel.tui.messages import Listed, RunChosen
+from t5panel.tui.faults import UNREADABLE, reading_faults
+from t5panel.tui.listing import Order, RunRow, arranged, next_order, read_rows, with_or_without
+from t5panel.tui.messages import Listed, Refused, RunChosen
+from t5panel.tui.screens.removal import RemovalDialog
 from t5panel.tui.widgets.header import HeaderBar
 from t5panel.tui.widgets.status import PHASES
 
 PERIOD_SECONDS = 2.0
-WIDTHS = (11, 29, 6, 13, 8, 10)
-TITLES = ("state", "run", "batch", "step", "loss", "started")
+WIDTHS = (2, 11, 28, 6, 12, 8, 10)
+TITLES = ("", "state", "run", "batch", "step", "loss", "started")
+MARK = "◆"
+ORDER_WORDS: dict[Order, str] = {"started": "", "loss": "lowest loss first", "state": "by state"}
+"""As a title says them; the newest first needs no word."""
 
 
 class RunList(OptionList):
@@ -35,13 +43,21 @@ class RunsScreen(Screen[None]):
     """A table; enter opens a run."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("n", "app.go('setup')", "new run", tooltip="Set up another run"),
+        Binding("space", "mark", "mark", key_display="space", tooltip="Mark this run, to compare it with others"),
+        Binding("c", "compare", "compare", tooltip="Compare the marked runs, or look at this one's figures"),
+        Binding("slash", "filter", "filter", key_display="/", tooltip="Only runs that hold these words"),
+        Binding("o", "order", "order", show=False, tooltip="Order by start, loss or state"),
+        Binding("D", "delete", "delete", show=False, tooltip="Delete this ended run; asks first"),
+        Binding("n", "app.go('setup')", "new run", show=False, tooltip="Set up another run"),
     ]
 
     def __init__(self, machine: str, clock: Callable[[], float]) -> None:
         super().__init__()
         self._machine, self._clock = machine, clock
+        self._all: tuple[RunRow, ...] = ()
         self._rows: tuple[RunRow, ...] = ()
+        self._marked: tuple[RunDir, ...] = ()
+        self._order: Order = "started"
         self._looking = False
 
     def compose(self) -> ComposeResult:
@@ -49,13 +65,15 @@ class RunsScreen(Screen[None]):
         yield HeaderBar("runs", self._machine)
         with Vertical(classes="section") as section:
             section.border_title = "Runs"
+            yield Input(placeholder="words of an id, a preset or a state", id="filter", compact=True)
             yield Static("".join(map(_padded, TITLES, WIDTHS)), id="titles")
             yield RunList()
-            yield Static("no runs yet: n sets one up", id="none")
+            yield Static("", id="none")
         yield Footer()
 
     def on_mount(self) -> None:
         """Look now and every two seconds."""
+        self.query_one(RunList).focus()
         self.refresh_rows()
         self.set_interval(PERIOD_SECONDS, self.refresh_rows)
 
@@ -70,33 +88,126 @@ class RunsScreen(Screen[None]):
         self.post_message(Listed(read_rows(self._clock())))
 
     def on_listed(self, event: Listed) -> None:
-        """Show them, the cursor where it was."""
+        """Show them."""
         self._looking = False
-        table, now = self.query_one(RunList), self._clock()
-        before = self._rows[table.highlighted].run if self._rows and table.highlighted is not None else None
-        self._rows = event.rows
-        table.set_options([Option(line(row, now)) for row in event.rows])
-        runs = [row.run for row in event.rows]
-        table.highlighted = runs.index(before) if before in runs else 0 if runs else None
-        self.set_class(not runs, "-empty")
+        self._all = event.rows
+        here = {row.run for row in event.rows}
+        self._marked = tuple(run for run in self._marked if run in here)
+        self._show()
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        """Show what holds the words."""
+        event.stop()
+        self._show()
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        """Back to the table; the words stay."""
+        event.stop()
+        self.query_one(RunList).focus()
+
+    def key_escape(self) -> None:
+        """Forget the words."""
+        self.query_one(Input).clear()
+        self.remove_class("-filtering")
+        self.query_one(RunList).focus()
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
         """Enter or a click."""
         event.stop()
         self.post_message(RunChosen(self._rows[event.option_index].run))
 
+    def action_mark(self) -> None:
+        """Mark this run or take its mark away, and go on to the next."""
+        row = self._row
+        if row is not None:
+            self._marked = with_or_without(self._marked, row.run)
+            self._show()
+            self.query_one(RunList).action_cursor_down()
 
-def line(row: RunRow, now: float) -> Content:
+    def action_compare(self) -> None:
+        """The marked runs, else this one, in the order in which they were marked."""
+        row = self._row
+        runs = self._marked or ((row.run,) if row is not None else ())
+        if runs:
+            from t5panel.tui.screens.compare import CompareScreen
+
+            self.app.push_screen(CompareScreen(runs))
+
+    def action_filter(self) -> None:
+        """Ask for words."""
+        self.add_class("-filtering")
+        self.query_one(Input).focus()
+
+    def action_order(self) -> None:
+        """The next order."""
+        self._order = next_order(self._order)
+        self._show()
+
+    def action_delete(self) -> None:
+        """Ask, then delete; a living run has to be stopped first."""
+        row = self._row
+        if row is None:
+            return
+        if row.alive:
+            self.notify("this run lives: stop it first", severity="warning")
+            return
+
+        def answer(sure: bool | None) -> None:
+            if sure:
+                self._remove(row.run)
+
+        self.app.push_screen(RemovalDialog(row.run, elsewhere=not lives_in(row.run, runs_home())), answer)
+
+    @work(thread=True, group="remove")
+    def _remove(self, run: RunDir) -> None:
+        """It waits for the disk; what the run has shown of this machine is kept."""
+        try:
+            remember()
+            remove_run(run, runs_home())
+        except UNREADABLE as error:
+            self.post_message(Refused("This run cannot be deleted", reading_faults(run, error)))
+        self.post_message(Listed(read_rows(self._clock())))
+
+    @property
+    def _row(self) -> RunRow | None:
+        at = self.query_one(RunList).highlighted
+        return self._rows[at] if at is not None and at < len(self._rows) else None
+
+    def _show(self) -> None:
+        """The rows in their order, the cursor where it was."""
+        table, now, text = self.query_one(RunList), self._clock(), self.query_one(Input).value
+        before = self._row
+        self._rows = arranged(self._all, text, self._order)
+        table.set_options([Option(line(row, now, marked=row.run in self._marked)) for row in self._rows])
+        runs = [row.run for row in self._rows]
+        table.highlighted = runs.index(before.run) if before and before.run in runs else 0 if runs else None
+        self.set_class(not runs, "-empty")
+        none = "no run holds these words: esc shows all" if self._all else "no runs yet: n sets one up"
+        self.query_one("#none", Static).update(none)
+        self.query_one(".section").border_title = self._title()
+
+    def _title(self) -> str:
+        shown = f"{len(self._rows)} of {len(self._all)}" if len(self._rows) < len(self._all) else ""
+        marked = f"{len(self._marked)} marked: c compares" if self._marked else ""
+        return " · ".join(word for word in ("Runs", ORDER_WORDS[self._order], shown, marked) if word)
+
+
+def line(row: RunRow, now: float, *, marked: bool = False) -> Content:
     """One run as a line of the table, and below it what else is to be said of it; `now` in unix seconds."""
     sign, style = PHASES[row.phase]
     step = "—" if row.step is None else f"{row.step:,}/{row.max_steps:,}" if row.max_steps else f"{row.step:,}"
     age = " ".join(duration(max(0.0, now - row.created)).split()[:2]) + " ago"
     words = (row.run.run_id, str(row.effective_batch), step, "—" if row.step is None else loss_text(row.loss), age)
-    cells = Content.assemble((_padded(f"{sign} {row.word}", WIDTHS[0]), style), *map(_padded, words, WIDTHS[1:]))
+    cells = Content.assemble(
+        (_padded(MARK if marked else "", WIDTHS[0]), "bold $accent"),
+        (_padded(f"{sign} {row.word}", WIDTHS[1]), style),
+        *map(_padded, words, WIDTHS[2:]),
+    )
     if not row.note:
         return cells
-    return Content.assemble(cells, "\n", ("  ╰ ", "$quiet"), (row.note, style))
+    return Content.assemble(cells, "\n", ("    ╰ ", "$quiet"), (row.note, style))
 
 
 def _padded(text: str, width: int) -> str:
-    return f"{text:<{width}}"
+    """A cell; what is wider than its column is not cut, and a space parts it from the next."""
+    return f"{text:<{width - 1}} "

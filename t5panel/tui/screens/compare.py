@@ -1,0 +1,164 @@
+"""Compare: the loss of several runs in one plot, the settings that differ, what each run measured."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import ClassVar, Literal, get_args
+
+from textual import work
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import VerticalScroll
+from textual.content import Content
+from textual.message import Message
+from textual.reactive import reactive
+from textual.screen import ModalScreen
+from textual.widgets import Footer, Static
+
+from t5panel.contract.layout import RunDir
+from t5panel.errors import Fault
+from t5panel.monitor.compare import Comparison, Reading, compare, read_run
+from t5panel.render import duration
+from t5panel.render_compare import comparison_lines, sections, title_text
+from t5panel.tui.faults import UNREADABLE, fault_parts, reading_faults
+from t5panel.tui.parts import Part
+from t5panel.tui.widgets.chart import Chart, Curve, number_text
+from t5panel.tui.widgets.plot import Plot
+
+Axis = Literal["step", "samples", "training time"]
+AXES: tuple[Axis, ...] = get_args(Axis)
+
+
+class Compared(Message):
+    """The runs as their files tell of them, and why others cannot be read."""
+
+    def __init__(self, readings: tuple[Reading, ...], faults: tuple[Fault, ...]) -> None:
+        super().__init__()
+        self.readings, self.faults = readings, faults
+
+
+class CompareScreen(ModalScreen[None]):
+    """Looks once; covers the list it was opened from, whose marks stay."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("x", "axis", "axis", tooltip="Loss by step, by samples or by training time"),
+        Binding("l", "scale", "scale", tooltip="Logarithmic or linear loss axis"),
+        Binding("p", "plot", "plot", tooltip="Show or hide the plot"),
+        Binding("escape,q", "close", "back", key_display="esc", tooltip="Back to the runs"),
+    ]
+
+    axis: reactive[Axis] = reactive[Axis]("step")
+    log_scale: reactive[bool] = reactive(default=False)
+    readings: reactive[tuple[Reading, ...]] = reactive(())
+    faults: reactive[tuple[Fault, ...]] = reactive(())
+
+    def __init__(self, runs: Sequence[RunDir]) -> None:
+        super().__init__()
+        self._runs = tuple(runs)
+
+    def compose(self) -> ComposeResult:
+        """The plot above the table."""
+        plot = Plot(id="losses")
+        plot.add_class("section")
+        yield plot
+        with VerticalScroll(id="figures", classes="section") as figures:
+            figures.border_title = "Figures"
+            yield Static(f"reading {len(self._runs)} runs…" if len(self._runs) > 1 else "reading the run…", id="table")
+        yield Footer()
+
+    def on_mount(self) -> None:
+        """Read them: a run of weeks takes seconds."""
+        self.query_one("#figures").focus()
+        self._title()
+        self._read()
+
+    @work(thread=True, group="compare")
+    def _read(self) -> None:
+        readings: list[Reading] = []
+        faults: list[Fault] = []
+        for run in self._runs:
+            try:
+                readings.append(read_run(run))
+            except UNREADABLE as error:
+                faults += reading_faults(run, error)
+        self.post_message(Compared(tuple(readings), tuple(faults)))
+
+    def on_compared(self, event: Compared) -> None:
+        """Show them."""
+        self.readings, self.faults = event.readings, event.faults
+        self._draw()
+        self._tell()
+
+    def on_resize(self) -> None:
+        """Fold the table anew."""
+        self.call_after_refresh(self._tell)
+
+    def watch_axis(self) -> None:
+        """Draw over the other axis."""
+        self._draw()
+
+    def watch_log_scale(self) -> None:
+        """Draw on the other scale."""
+        self._draw()
+
+    def action_axis(self) -> None:
+        """The next axis."""
+        self.axis = AXES[(AXES.index(self.axis) + 1) % len(AXES)]
+
+    def action_scale(self) -> None:
+        """The other scale."""
+        self.log_scale = not self.log_scale
+
+    def action_plot(self) -> None:
+        """All room for the table, or the plot again."""
+        self.toggle_class("-figures")
+
+    def action_close(self) -> None:
+        """Back to the runs."""
+        self.dismiss(None)
+
+    def _title(self) -> None:
+        scale = "log" if self.log_scale else "linear"
+        self.query_one(Plot).border_title = f"Loss per target token by {self.axis}, {scale} scale"
+
+    def _draw(self) -> None:
+        if self.readings:
+            self._title()
+            self.query_one(Plot).chart = loss_chart(self.readings, self.axis, log=self.log_scale)
+
+    def _tell(self) -> None:
+        if not self.readings and not self.faults:
+            return
+        table = self.query_one("#table", Static)
+        parts: list[Part] = list(fault_parts(self.faults))
+        if self.readings:
+            parts += table_parts(compare(self.readings), table.size.width)
+        table.update(Content.assemble(*parts))
+
+
+def loss_chart(readings: Sequence[Reading], axis: Axis, *, log: bool) -> Chart:
+    """The losses of runs over one axis; a run without steps has no line."""
+    lines = [(f"{number} {one.figures.preset}", _along(one, axis), one) for number, one in enumerate(readings, 1)]
+    curves = tuple(Curve(name, along, one.curve.values, smooth=True) for name, along, one in lines)
+    last = max((float(along[-1]) for _, along, _ in lines if len(along)), default=1.0)
+    text = duration if axis == "training time" else number_text
+    return Chart(curves, x_high=max(last, 1.0), log=log, x_text=text, empty="no loss yet")
+
+
+def _along(one: Reading, axis: Axis) -> Sequence[float]:
+    """Where each loss of a run stands."""
+    match axis:
+        case "step":
+            return one.curve.steps
+        case "samples":
+            rows = one.figures.setup.effective_batch or 0
+            return [step * rows for step in one.curve.steps]
+        case "training time":
+            return one.curve.seconds
+
+
+def table_parts(found: Comparison, width: int) -> Iterator[Part]:
+    """The table of the command, its titles in colour."""
+    titles = {title_text(part) for part in sections(found)}
+    for line in comparison_lines(found, width=width, numbered=True):
+        yield (f"{line}\n", "$primary" if line in titles else "")
