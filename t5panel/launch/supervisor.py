@@ -14,14 +14,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from t5panel.contract.checkpoints import is_whole, newest_checkpoint, step_of
+from t5panel.contract.checkpoints import newest_checkpoint, step_of
 from t5panel.contract.layout import SUPERVISOR_VARIABLE, RunDir, cards_home, write_atomic
 from t5panel.contract.records import (
     CommandInfo,
@@ -29,16 +27,17 @@ from t5panel.contract.records import (
     Phase,
     ProcessId,
     Recovery,
-    Request,
     Result,
     State,
     run_json,
 )
+from t5panel.launch.asking import Asking
 from t5panel.launch.cards import Cards
 from t5panel.launch.helpers import Helpers
 from t5panel.launch.inquest import before_start, inquest
 from t5panel.launch.journal import Journal
 from t5panel.launch.observer import Observer
+from t5panel.launch.outcome import CUT_SHORT, EXIT_FAULTS, Ending, Outcome, ended_by_user, newest_text, stopped_text
 from t5panel.launch.processes import Stopped, at_free_port, become_subreaper, reap, spawn, stop_all
 from t5panel.launch.recovery import MOST_RECOVERIES, changes_after_shortage, values_of, with_changes
 from t5panel.launch.release import prove_release
@@ -47,9 +46,6 @@ from t5panel.launch.warden import Warden
 from t5panel.monitor.proc import boot_id, descendants, how_it_ended, marked, read_process
 from t5panel.monitor.runs import prepared_text, read_info, read_prepared, read_progress, read_result
 from t5panel.monitor.watchdogs import Alert
-
-if TYPE_CHECKING:
-    from t5panel.contract.window import Window
 
 CUDA_OUT_OF_MEMORY = "cuda-out-of-memory"
 TICK_SECONDS = 1.0
@@ -61,27 +57,6 @@ FAREWELL_SECONDS = 30.0
 """From rank 0's result to the forced end of a launcher that does not exit."""
 TERM_SECONDS = 2.0
 """From SIGTERM to SIGKILL of what is left: nothing saves at SIGTERM, and the launchers pass it on at once."""
-EXIT_STOPPED = 130
-EXIT_FAULTS = 4
-
-Asked = Literal["stop", "kill", "pause"]
-Ending = Literal["exited", "stopped", "killed", "overdue", "paused", "unbegun"]
-"""`unbegun`: asked to stop before the ranks had made a step."""
-CUT_SHORT: Mapping[Ending, str] = {
-    "unbegun": "stopped before its first step",
-    "killed": "killed by the user without a checkpoint",
-    "overdue": "did not stop in time and was killed without a checkpoint",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How a run ended."""
-
-    phase: Phase
-    exit_code: int
-    message: str
-    diagnosis: Diagnosis | None = None
 
 
 class Supervisor:
@@ -91,7 +66,7 @@ class Supervisor:
         self.run = run
         self._warden = warden
         self.info = read_info(run)
-        self.signals = 0
+        self.asking = Asking(run, self.info.spec.get("schedule"))
         self._wakeup = wakeup
         self._helpers = Helpers()
         self._journal = Journal(run, self.info.spec.get("on_event") or (), self._helpers)
@@ -99,7 +74,6 @@ class Supervisor:
         self._cards = Cards(cards_home(), run, self.info.created, self.info.cards) if self.info.cards else None
         self._patient = patient
         """Whether it waits for cards that others use, instead of giving up."""
-        self._window = _window_of(self.info.spec.get("schedule"))
         self._launcher: ProcessId | None = None
         self._exit_codes: dict[int, int] = {}
         self._phase: Phase = "starting"
@@ -136,7 +110,7 @@ class Supervisor:
 
     def _await_window(self) -> Outcome | None:
         """Wait until the daily window is open; an Outcome when the run was ended meanwhile."""
-        window = self._window
+        window = self.asking.window
         if window is None or window.is_open(time.time()):
             return None
         until = window.next_opening(time.time())
@@ -187,9 +161,9 @@ class Supervisor:
             self._next_tick = time.monotonic() + TICK_SECONDS
             self._helpers.end_overdue()
             self._write_state()
-        asked = self._asked()
+        asked = self.asking.now()
         if asked in ("stop", "kill"):
-            return Outcome("stopped", EXIT_STOPPED, f"stopped while {self._message}")
+            return ended_by_user(f"stopped while {self._message}")
         return None
 
     def _prepare(self) -> Outcome | None:
@@ -202,14 +176,14 @@ class Supervisor:
         ending = self._wait(process.pid, by_window=False)
         code = self._exit_codes[process.pid]
         if ending == "exited" and code == 0:
-            asked = self._asked()
+            asked = self.asking.now()
             if asked not in ("stop", "kill"):
                 self._note_prepared()
                 return None
             ending = "killed" if asked == "kill" else "stopped"
         if ending != "exited":
             how = "killed by the user" if ending == "killed" else "stopped"
-            return Outcome("stopped", EXIT_STOPPED, f"{how} before the training began")
+            return ended_by_user(f"{how} before the training began")
         if self.run.faults.exists():
             return Outcome("failed", EXIT_FAULTS, "the data or the model cannot be used")
         found = self._diagnose(code, preparing=True)
@@ -246,13 +220,13 @@ class Supervisor:
         if result is not None and result.status == "finished":
             note = "" if code == 0 else f" (the launcher {how_it_ended(code)})"
             return Outcome("finished", 0, f"finished at step {result.step:,}{note}")
-        if ending in ("paused", "overdue", "unbegun") and self._take_request() == "pause":
+        if ending in ("paused", "overdue", "unbegun") and self.asking.take() == "pause":
             self._note_pause(ending, result, gone)
             return None
         if result is not None:
-            return Outcome("stopped", EXIT_STOPPED, f"{_stopped_text(self.run, result)}, {gone}")
+            return ended_by_user(f"{stopped_text(self.run, result)}, {gone}")
         if ending in CUT_SHORT:
-            return Outcome("stopped", EXIT_STOPPED, f"{CUT_SHORT[ending]}, {gone}{_newest_text(self.run)}")
+            return ended_by_user(f"{CUT_SHORT[ending]}, {gone}{newest_text(self.run)}")
         found = self._diagnose(code)
         if ending == "exited" and self._recover(found):
             return None
@@ -266,7 +240,7 @@ class Supervisor:
             self._cards.release()
         self._asked_at = None
         well = result is not None or ending == "unbegun"
-        how = _stopped_text(self.run, result) if result else CUT_SHORT.get(ending, "not saved")
+        how = stopped_text(self.run, result) if result else CUT_SHORT.get(ending, "not saved")
         self._journal.event("window", f"the daily window is closed: {how}, {gone}", "info" if well else "warning")
 
     def _recover(self, found: Diagnosis) -> bool:
@@ -306,7 +280,7 @@ class Supervisor:
             preparing=preparing,
             exit_code=code,
             doing=self._message,
-            asked="signal" if self.signals else None,
+            asked="signal" if self.asking.signals else None,
         )
 
     def _how_it_went(self, stopped: Stopped) -> str:
@@ -344,9 +318,9 @@ class Supervisor:
             self._sleep()
             self._tick_when_due()
             if by_window:
-                self._ask_to_pause()
+                self.asking.pause_when_closed()
             now = time.monotonic()
-            asked = self._asked()
+            asked = self.asking.now()
             if asked is not None and self._asked_at is None:
                 self._asked_at = now
             if asked == "kill" and ending != "killed":
@@ -374,36 +348,6 @@ class Supervisor:
                 self._sweep(grace=TERM_SECONDS)
                 deadline = math.inf
         return ending
-
-    def _ask_to_pause(self) -> None:
-        """Ask the ranks to save and leave when the daily window has closed."""
-        if self._window is None or self._window.is_open(time.time()) or self.run.request.exists():
-            return
-        with contextlib.suppress(OSError):  # the next tick tries again
-            write_atomic(self.run.request, msgspec.json.encode(Request("pause", time.time())))
-
-    def _asked(self) -> Asked | None:
-        """What the user wants, by signal or by request.json; a run whose folder was removed shall end too."""
-        if self.signals > 1 or not self.run.run_json.exists():
-            return "kill"
-        asked = _read_request(self.run.request)
-        if self.signals and asked in (None, "pause"):
-            asked = "stop"
-            with contextlib.suppress(OSError):
-                write_atomic(self.run.request, msgspec.json.encode(Request("stop", time.time())))
-        return asked
-
-    def _take_request(self) -> Asked | None:
-        """The request, which counts no more: in one move, so that none is lost that a front writes just now."""
-        taken = self.run.request.with_suffix(".taken")
-        try:
-            self.run.request.rename(taken)
-        except OSError:
-            return "stop" if self.signals else None
-        asked = _read_request(taken)
-        with contextlib.suppress(OSError):
-            taken.unlink()
-        return "stop" if self.signals else asked
 
     def _has_ended(self, pid: int) -> bool:
         self._collect()
@@ -529,34 +473,6 @@ def _process_id(pid: int) -> ProcessId:
     return ProcessId(pid, found.start_time if found else 0)
 
 
-def _read_request(path: Path) -> Asked | None:
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=Request).action
-    except OSError:
-        return None
-    except msgspec.DecodeError:
-        return "stop"  # as the ranks take any request
-
-
-def _window_of(text: str | None) -> Window | None:
-    if text is None:
-        return None
-    from t5panel.contract.window import parse_window
-
-    return parse_window(text)
-
-
-def _stopped_text(run: RunDir, result: Result) -> str:
-    """`stopped at step 1,240, checkpoint complete`, which is looked up and not believed."""
-    whole = result.checkpoint is not None and is_whole(run.path / result.checkpoint)
-    return f"stopped at step {result.step:,}, checkpoint {'complete' if whole else 'missing'}"
-
-
-def _newest_text(run: RunDir) -> str:
-    folder = newest_checkpoint(run)
-    return f"; the newest checkpoint is of step {step_of(folder):,}" if folder else "; there is no checkpoint"
-
-
 def main(path: str, *options: str) -> int:
     """Supervise the run in a directory, as a process of our own; 1 when another supervisor already does.
 
@@ -580,7 +496,7 @@ def main(path: str, *options: str) -> int:
     supervisor = Supervisor(run, read_end, warden, patient="--queue" in options)
 
     def count(_number: int, _frame: object) -> None:
-        supervisor.signals += 1
+        supervisor.asking.signals += 1
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, count)

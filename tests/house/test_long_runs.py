@@ -22,6 +22,7 @@ from tests.house.household import House, ended, eventually, supervisor_pid
 PATCHED = """
 import sys
 from pathlib import Path
+import t5panel.launch.asking as asking
 import t5panel.launch.supervisor as it
 import t5panel.monitor.watchdogs as dogs
 from tests.house.fake_window import FileWindow
@@ -41,7 +42,7 @@ def supervise(run: RunDir, *lines: str, options: Sequence[str] = ()) -> None:
 def window_of(run: RunDir) -> tuple[str, Path]:
     """The line that gives a supervisor a window by file, and the file."""
     file = run.path / "open"
-    return f"it._window_of = lambda text: FileWindow(Path({str(file)!r}))", file
+    return f"asking._window_of = lambda text: FileWindow(Path({str(file)!r}))", file
 
 
 def events(run: RunDir, *names: str) -> list[str]:
