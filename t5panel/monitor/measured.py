@@ -19,8 +19,8 @@ from t5panel.contract.records import ALERTS, Evaluation, Event, Metric, Sample, 
 from t5panel.monitor.tail import Tail
 
 R = TypeVar("R")
-WARM_UP_RECORDS = 3
-"""Left out of the pace after each start: kernels are chosen, the allocator and the caches fill."""
+WARM_UP_STEPS = 3
+"""After each start; records that hold any of them are left out of the pace. Kernels are chosen, the caches fill."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +178,7 @@ class _TrainingReader:
     reserved: int | None = None
     not_finite: int = 0
     starts: int = 0
-    warming: int = WARM_UP_RECORDS
+    warming: int = WARM_UP_STEPS
     at: int = 0
     """The step up to which everything is recorded."""
     steps: array[int] = field(default_factory=lambda: array("q"))
@@ -224,7 +224,7 @@ class _TrainingReader:
             for values in (self.steps, self.seconds, self.values):
                 values.pop()
         self.evaluations = [done for done in self.evaluations if done.step <= start.step]
-        self.start, self.at, self.warming = start, start.step, WARM_UP_RECORDS
+        self.start, self.at, self.warming = start, start.step, WARM_UP_STEPS
         self.starts += 1
 
     def _step(self, step: Step) -> None:
@@ -240,8 +240,8 @@ class _TrainingReader:
             self.ends[-1] = step.time
         self.allocated = _higher(self.allocated, step.vram_allocated)
         self.reserved = _higher(self.reserved, step.vram_reserved)
-        if self.warming:
-            self.warming -= 1
+        if self.warming > 0:
+            self.warming -= count
             return
         self.durations.append(step.step_seconds)
         self.timed_steps += count

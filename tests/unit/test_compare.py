@@ -135,6 +135,15 @@ def test_the_pace_is_that_of_warm_steps(tmp_path: Path) -> None:
     assert pace.steps == 17
 
 
+def test_a_run_that_logs_seldom_has_a_pace_from_its_second_record_on(tmp_path: Path) -> None:
+    metrics = (start(), step(50, seconds=0.9), step(100, seconds=0.5))
+
+    pace = read(made(tmp_path / "a", metrics=metrics)).figures.pace
+
+    assert pace is not None
+    assert (pace.step_seconds, pace.steps) == (0.5, 50)
+
+
 def test_time_energy_and_money_follow_from_pace_and_power(tmp_path: Path) -> None:
     projection = read(steady(tmp_path / "a")).figures.projection
 
