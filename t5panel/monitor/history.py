@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from array import array
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import groupby
 from pathlib import Path
 from typing import TypeVar
 
@@ -24,28 +25,18 @@ from t5panel.contract.records import (
     RunInfo,
     Sample,
     Start,
-    Status,
     Step,
 )
 from t5panel.monitor.alerts import active_alerts
+from t5panel.monitor.pieces import Pieces, decoded, read_steps, split
 from t5panel.monitor.runs import RunState, read_info, read_prepared, read_result, read_state
+from t5panel.monitor.steps import StepLog
 from t5panel.monitor.tail import BLOCK, Tail
 
 R = TypeVar("R")
 KEPT_SAMPLES = 3600
 KEPT_EVENTS = 200
 RATE_STEPS = 20
-
-
-@dataclass(frozen=True, slots=True)
-class Series:
-    """Values over optimizer steps. The arrays belong to the History: read them, never change them."""
-
-    steps: array[int]
-    values: array[float]
-
-    def __len__(self) -> int:
-        return len(self.steps)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +49,8 @@ class Snapshot:
     taken: float
     start: Start | None
     last: Step | None
-    loss: Series
-    """Mean loss per target token; NaN where it was not finite."""
+    steps: StepLog
+    """Every step. It belongs to the History and grows on."""
     evaluations: tuple[Evaluation, ...]
     checkpoint: Checkpoint | None
     samples: tuple[Sample, ...]
@@ -101,6 +92,12 @@ class Snapshot:
         return len(self.recent_steps) * self.start.effective_batch / seconds
 
     @property
+    def data_wait(self) -> float | None:
+        """Share of the last steps' seconds that rank 0 waited for data, 0 to 1."""
+        seconds = sum(step.step_seconds for step in self.recent_steps)
+        return sum(step.data_wait_seconds for step in self.recent_steps) / seconds if seconds else None
+
+    @property
     def seconds_left(self) -> float | None:
         """Estimated seconds to the last step, at the present rate; None while the run stalls."""
         rate = None if any(alert.name == "stall" for alert in self.alerts) else self.samples_per_second
@@ -121,7 +118,8 @@ class History:
         self._decode_event = msgspec.json.Decoder(Event)
         self._start: Start | None = None
         self._last: Step | None = None
-        self._loss = Series(array("q"), array("f"))
+        self._pieces = Pieces()
+        self._steps = StepLog(partial(read_steps, run.metrics, self._pieces))
         self._recent: deque[Step] = deque(maxlen=RATE_STEPS)
         self._evaluations: list[Evaluation] = []
         self._checkpoint: Checkpoint | None = None
@@ -134,9 +132,9 @@ class History:
     def refresh(self) -> Snapshot:
         """Read what is new and give the run as it is now."""
         state = read_state(self._run)  # before the files: an ended run's last lines are then surely read
-        self._read(self._metrics, self._decode_metric, self._add_metric)
-        self._read(self._sample_tail, self._decode_sample, self._samples.append)
-        self._read(self._event_tail, self._decode_event, self._add_event)
+        self._read(self._metrics, self._add_metrics)
+        self._read(self._sample_tail, self._add_samples)
+        self._read(self._event_tail, self._add_events)
         self._read_info_again()
         return Snapshot(
             run=self._run,
@@ -145,7 +143,7 @@ class History:
             taken=self._clock(),
             start=self._start,
             last=self._last,
-            loss=self._loss,
+            steps=self._steps,
             evaluations=tuple(self._evaluations),
             checkpoint=self._checkpoint,
             samples=tuple(self._samples),
@@ -158,26 +156,16 @@ class History:
             event_count=self._event_count,
         )
 
-    def _read(self, tail: Tail, decoder: msgspec.json.Decoder[R], add: Callable[[R], None]) -> None:
+    def _read(self, tail: Tail, add: Callable[[bytes, int], None]) -> None:
         while block := tail.read():
-            try:
-                records = decoder.decode_lines(block)
-            except msgspec.DecodeError:
-                records = self._decode_singly(block, decoder)
-            for record in records:
-                add(record)
+            add(block, tail.offset - len(block))
             if len(block) < BLOCK // 2:
                 return
 
-    def _decode_singly(self, block: bytes, decoder: msgspec.json.Decoder[R]) -> list[R]:
-        """The good lines of a block that holds a bad one, which a dying writer may have left."""
-        good = []
-        for line in block.splitlines():
-            try:
-                good.append(decoder.decode(line))
-            except msgspec.DecodeError:
-                self._rejected += 1
-        return good
+    def _decoded(self, block: bytes, decoder: msgspec.json.Decoder[R]) -> list[R]:
+        records, rejected = decoded(block, decoder)
+        self._rejected += rejected
+        return records
 
     def _read_info_again(self) -> None:
         """Only when it was replaced: an out-of-memory recovery changes the batch of the run."""
@@ -185,33 +173,47 @@ class History:
         if stamp is not None and stamp != self._info_stamp:
             self._info, self._info_stamp = read_info(self._run), stamp
 
-    def _add_event(self, event: Event) -> None:
-        self._events.append(event)
-        self._event_count += 1
-        self._alerts = active_alerts((*self._alerts, event))
+    def _add_samples(self, block: bytes, _: int) -> None:
+        self._samples.extend(self._decoded(block, self._decode_sample))
 
-    def _add_metric(self, metric: Metric) -> None:
+    def _add_events(self, block: bytes, _: int) -> None:
+        for event in self._decoded(block, self._decode_event):
+            self._events.append(event)
+            self._event_count += 1
+            self._alerts = active_alerts((*self._alerts, event))
+
+    def _add_metrics(self, block: bytes, offset: int) -> None:
+        for piece in split(block):
+            metrics = self._decoded(piece, self._decode_metric)
+            if metrics:
+                self._pieces.note(metrics[0].step, offset)
+            for kind, group in groupby(metrics, type):
+                if kind is Step:
+                    self._add_steps(list(group))
+                else:
+                    for metric in group:
+                        self._add_metric(metric, offset)
+            offset += len(piece)
+
+    def _add_steps(self, steps: Sequence[Step]) -> None:
+        self._last = steps[-1]
+        self._recent.extend(steps[-RATE_STEPS:])
+        self._steps.extend(steps)
+
+    def _add_metric(self, metric: Metric, offset: int) -> None:
         match metric:
-            case Step():
-                self._last = metric
-                self._recent.append(metric)
-                self._loss.steps.append(metric.step)
-                self._loss.values.append(float("nan") if metric.loss is None else metric.loss)
             case Evaluation():
                 self._evaluations.append(metric)
             case Checkpoint():
                 self._checkpoint = metric
             case Start():
-                self._begin(metric)
-            case Status():
-                pass
+                self._begin(metric, offset)
 
-    def _begin(self, start: Start) -> None:
+    def _begin(self, start: Start, offset: int) -> None:
         """A new start: steps after its own were never resumed from, so they are void."""
         self._start = start
-        while self._loss.steps and self._loss.steps[-1] > start.step:
-            self._loss.steps.pop()
-            self._loss.values.pop()
+        self._steps.cut(start.step)
+        self._pieces.restart(start.step, offset)
         self._evaluations = [done for done in self._evaluations if done.step <= start.step]
         self._recent.clear()
         if self._last is not None and self._last.step > start.step:

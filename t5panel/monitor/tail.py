@@ -21,6 +21,11 @@ class Tail:
             stat = path.stat()
             self._offset, self._inode = stat.st_size, stat.st_ino
 
+    @property
+    def offset(self) -> int:
+        """Where the next byte to read stands in the file."""
+        return self._offset
+
     def read(self) -> bytes:
         """The next bytes up to the last newline, at most one block (more only for a longer line); empty when none."""
         try:

@@ -43,7 +43,8 @@ def vram_peak(snapshot: Snapshot) -> VramPeak | None:
     reserved = snapshot.result.peak_vram_per_card if snapshot.result is not None else ()
     card = info.cards[0]
     beside = beside_torch(info.cards, uses, reserved).get(card)
-    return VramPeak(card, last.vram_allocated, last.vram_reserved, beside, _predicted(info, card))
+    predicted = next((each for each in predicted_vram(info) if each.index == card), None)
+    return VramPeak(card, last.vram_allocated, last.vram_reserved, beside, predicted)
 
 
 def beside_torch(cards: Sequence[int], uses: Sequence[CardUse], reserved: Sequence[int]) -> dict[int, int]:
@@ -57,11 +58,11 @@ def beside_torch(cards: Sequence[int], uses: Sequence[CardUse], reserved: Sequen
     return {index: size for index, size in found.items() if size > 0}
 
 
-def _predicted(info: RunInfo, card: int) -> PredictedVram | None:
+def predicted_vram(info: RunInfo) -> tuple[PredictedVram, ...]:
+    """What the plan predicts for each card; none when the run is no longer what the plan was made for."""
     if info.recoveries or info.changes:
-        return None
+        return ()
     try:
-        found = msgspec.convert(info.plan.get("vram", ()), tuple[PredictedVram, ...])
+        return msgspec.convert(info.plan.get("vram", ()), tuple[PredictedVram, ...])
     except msgspec.ValidationError:  # of another version
-        return None
-    return next((each for each in found if each.index == card), None)
+        return ()

@@ -21,6 +21,7 @@ from t5panel.monitor.hardware import process_memory
 from t5panel.monitor.watch import watch
 from t5panel.session import prospect, request_stop, start
 from t5panel.wish import Wish
+from tests.benchmarks.plots import drawing, reopening, written_run
 from tests.house.household import House, ended, eventually, supervisor_pid
 
 RANKS = ("guarded", "guarded", "guarded")
@@ -92,7 +93,7 @@ def resident_mib(pid: int) -> float:
 
 def measure(house: House, *, quick: bool) -> Iterator[Figure]:
     """All figures."""
-    repeats, seconds = (1, 2.0) if quick else (7, 60.0)
+    repeats, seconds, steps = (1, 2.0, 20_000) if quick else (7, 60.0, 1_000_000)
     for bar, words in ((150, ("--version",)), (400, ("plan", "--preset", "deepspeed", "--json"))):
         cost = command_cost(words, house.env, repeats=repeats)
         yield Figure(f"t5panel {words[0]}", cost, bar, "ms CPU", f"t5panel {' '.join(words)}, best of {repeats}")
@@ -103,8 +104,17 @@ def measure(house: House, *, quick: bool) -> Iterator[Figure]:
         yield Figure("supervisor, sampling", share, 0.5, "% of core", f"1 Hz over {seconds:.0f} s, 3 ranks")
         yield Figure("supervisor", resident_mib(supervisor), 20, "MiB RSS", f"after {seconds:.0f} s, no NVIDIA driver")
         yield Figure("headless front", resident_mib(front), 60, "MiB RSS", f"t5panel attach, after {seconds:.0f} s")
+    yield from plotted_run(house.home / "long", steps, repeats=repeats)
     if not quick:
         yield rehearsed_rank()
+
+
+def plotted_run(path: Path, steps: int, *, repeats: int) -> Iterator[Figure]:
+    """A run with a row for every step, opened by a front and drawn at several scales."""
+    log, seconds = reopening(written_run(path, steps))
+    yield Figure("reopen a long run", seconds, 1, "s CPU", f"{steps:,} rows of metrics")
+    cost = drawing(log, repeats=repeats)
+    yield Figure("plot of a long run", cost, 8, "ms CPU", f"120x30, {steps:,} rows, dearest of 5 scales")
 
 
 def rehearsed_rank() -> Figure:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import shutil
 from collections.abc import Iterator
@@ -101,8 +102,9 @@ def steps_in(lines: bytes) -> list[int]:
 
 def steps_of(snapshot: Snapshot) -> list[int]:
     """The steps of a curve as a view gets it; no value of it is missing."""
-    assert len(snapshot.loss.values) == len(snapshot.loss.steps)
-    return list(snapshot.loss.steps)
+    rows = snapshot.steps.rows(0, math.inf)
+    assert len(rows.of("loss")) == len(rows.steps) == len(snapshot.steps)
+    return list(rows.steps)
 
 
 def started_at(step: int) -> Start:

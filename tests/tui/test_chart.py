@@ -7,8 +7,21 @@ import math
 import pytest
 
 from t5panel.tui.widgets.bars import bar, rail
-from t5panel.tui.widgets.chart import Chart, Curve, Row, columns_of, draw, log_ticks, nice_ticks, number_text, smoothed
-from t5panel.tui.widgets.curves import extent, memory_text
+from t5panel.tui.widgets.canvas import Row
+from t5panel.tui.widgets.chart import (
+    Chart,
+    Curve,
+    Level,
+    draw,
+    extent,
+    log_ticks,
+    nice_ticks,
+    number_text,
+    over,
+    smoothed,
+    x_at,
+)
+from t5panel.tui.widgets.curves import memory_text
 
 
 def text_of(rows: tuple[Row, ...]) -> str:
@@ -16,7 +29,7 @@ def text_of(rows: tuple[Row, ...]) -> str:
 
 
 def test_a_falling_line_is_drawn_in_braille_with_axes() -> None:
-    chart = Chart((Curve("loss", list(range(0, 11)), [10.0 - step for step in range(11)]),), x_high=10)
+    chart = Chart((Curve("loss", over(list(range(0, 11)), [10.0 - step for step in range(11)])),), x_high=10)
 
     picture = text_of(draw(chart, 30, 8))
 
@@ -35,8 +48,8 @@ def test_a_falling_line_is_drawn_in_braille_with_axes() -> None:
 
 
 def test_marks_lie_over_the_line_and_carry_their_own_sign() -> None:
-    training = Curve("training", [0, 10], [1.0, 1.0])
-    evaluation = Curve("evaluation", [5], [1.0], marks=True)
+    training = Curve("training", over([0, 10], [1.0, 1.0]))
+    evaluation = Curve("evaluation", over([5], [1.0]), marks=True)
 
     rows = draw(Chart((training, evaluation), x_high=10), 40, 6)
 
@@ -45,25 +58,19 @@ def test_marks_lie_over_the_line_and_carry_their_own_sign() -> None:
 
 
 def test_values_that_are_not_finite_leave_a_gap_and_do_not_move_the_axis() -> None:
-    curve = Curve("loss", [1, 2, 3], [1.0, math.nan, 3.0])
-
-    columns = list(columns_of(curve, Chart((curve,), x_low=1, x_high=3), 3))
+    columns = over([1, 2, 3], [1.0, math.nan, 3.0])(1, 3, 3)
 
     assert columns == [(0, 1.0, 1.0), (2, 3.0, 3.0)]
 
 
 def test_many_points_in_a_column_keep_their_extremes() -> None:
-    curve = Curve("loss", list(range(1000)), [float(step % 100) for step in range(1000)])
-
-    columns = list(columns_of(curve, Chart((curve,), x_high=999), 4))
+    columns = over(list(range(1000)), [float(step % 100) for step in range(1000)])(0, 999, 4)
 
     assert [(low, high) for _, low, high in columns] == [(0.0, 99.0)] * 4
 
 
-def test_a_series_that_grew_while_it_was_read_is_drawn_to_its_shorter_end() -> None:
-    curve = Curve("loss", [1, 2, 3], [1.0, 2.0])
-
-    assert len(list(columns_of(curve, Chart((curve,), x_low=1, x_high=3), 3))) == 2
+def test_a_window_shows_what_is_in_it_and_nothing_before() -> None:
+    assert over([1, 2, 3, 4, 5], [9.0, 1.0, 2.0, 3.0, 9.0])(2, 4, 3) == [(0, 1.0, 1.0), (1, 2.0, 2.0), (2, 3.0, 3.0)]
 
 
 def test_without_values_the_plot_says_so() -> None:
@@ -71,7 +78,7 @@ def test_without_values_the_plot_says_so() -> None:
 
 
 def test_a_log_scale_ignores_what_has_no_logarithm() -> None:
-    curve = Curve("loss", [0, 1, 2], [0.0, 1.0, 100.0])
+    curve = Curve("loss", over([0, 1, 2], [0.0, 1.0, 100.0]))
 
     picture = text_of(draw(Chart((curve,), x_high=2, log=True), 40, 10))
 
@@ -82,12 +89,43 @@ def test_a_log_scale_ignores_what_has_no_logarithm() -> None:
 @pytest.mark.parametrize("size", [(1, 1), (5, 30), (16, 4), (80, 3), (400, 2)])
 def test_any_size_gives_rows_of_that_size(size: tuple[int, int]) -> None:
     width, height = size
-    curve = Curve("loss", [1, 2, 3], [5.0, 5.0, 5.0])
+    curve = Curve("loss", over([1, 2, 3], [5.0, 5.0, 5.0]))
 
     rows = draw(Chart((curve,), x_low=1, x_high=3), width, height)
 
     assert len(rows) == height
     assert all(sum(len(text) for text, _ in row) <= width for row in rows)
+
+
+def test_a_cursor_stands_under_the_line_and_its_values_in_the_legend() -> None:
+    curve = Curve("loss", over(range(100), [5.0] * 50 + [3.0] * 50), smooth=True)
+
+    rows = draw(Chart((curve,), x_high=99, cursor=20, readout="step 20  loss 5"), 60, 8)
+
+    assert text_of(rows[:1]).startswith("step 20  loss 5  smoothed 5  ")
+    assert {text.count("⡇") + text.count("⢸") for row in rows[2:-2] for text, name in row[1:] if name == "axis"} == {1}
+
+
+def test_a_level_is_dotted_and_moves_the_axis_so_that_it_is_seen() -> None:
+    curve = Curve("card 0", over([0, 10], [2.0, 2.0]))
+
+    rows = draw(Chart((curve,), x_high=10, from_zero=True, levels=(Level(8.0, "0"),)), 40, 8)
+
+    assert {name for text, name in rows[1][1:] if "⠁" in text} == {"0"}
+    assert text_of(rows).splitlines()[2].strip() == "│"
+
+
+def test_a_cell_of_the_plot_stands_for_its_x() -> None:
+    chart = Chart((Curve("loss", over([0, 100], [0.0, 1.0])),), x_high=100)
+    rows = draw(chart, 56, 8)
+    left = len(rows[1][0][0])
+
+    found = [x_at(rows, chart, cell) for cell in (0, left, 55, 56)]
+
+    assert found[0] is found[3] is None
+    assert found[1] == pytest.approx(0.5, abs=0.1)
+    assert found[2] == pytest.approx(99.5, abs=0.1)
+    assert x_at(draw(Chart((), x_high=1), 56, 8), chart, 20) is None
 
 
 def test_ticks_are_round_numbers_that_enclose_the_values() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from textual.events import MouseScrollDown, MouseScrollUp
 from textual.pilot import Pilot
 
 from t5panel import session
@@ -25,9 +26,10 @@ from t5panel.tui.screens.runs import RunsScreen
 from t5panel.tui.screens.setup import SetupScreen
 from t5panel.tui.screens.stop import StopDialog, stop_text
 from t5panel.tui.widgets.banner import AlertBanner, banner_text
-from t5panel.tui.widgets.curves import LossPlot
+from t5panel.tui.widgets.curves import VramPlot
 from t5panel.tui.widgets.memory import MemoryPane
 from t5panel.tui.widgets.status import StatusPane
+from t5panel.tui.widgets.step_plot import StepPlot
 from t5panel.tui.widgets.texts import EndingPane, LogPane, PredictionPane
 
 from .panels import THREE_CARDS, panel, planned, screen_text, shown, until
@@ -66,7 +68,7 @@ async def test_a_living_run_is_shown_first_and_leaving_it_says_how_to_come_back(
         assert "● running  20260101-130000-manual  2 × 2 × 3 = 12   REHEARSAL on the CPU" in status
         assert "step 50/80  loss 3.1" in status
         assert "checkpoint of step 40 · evaluated at step 40: chrF 5.2" in status
-        assert "━━ training  ◆ evaluation 3.195" in shown(pilot, LossPlot)
+        assert "━━ training  ◆ evaluation 3.195" in shown(pilot, StepPlot)
         assert "VRAM" not in screen_text(pilot)
 
         await pilot.app.run_action("leave")
@@ -134,17 +136,117 @@ async def test_a_key_changes_the_scale_and_another_sets_up_a_run_beside_the_livi
 
     async with panel().run_test(size=SIZE) as pilot:
         await watched(pilot)
-        linear = shown(pilot, LossPlot)
+        linear = shown(pilot, StepPlot)
         await pilot.press("l")
         await pilot.pause()
 
         assert "linear scale" in linear
-        assert "log scale" in shown(pilot, LossPlot)
+        assert "log scale" in shown(pilot, StepPlot)
 
         await pilot.press("n")
         await planned(pilot)
 
         assert isinstance(pilot.app.screen, SetupScreen)
+
+
+async def test_keys_zoom_into_the_live_end_and_follow_it(home: Path) -> None:
+    run = living(home)
+    rest = finished(home, "20260101-100000-manual").metrics.read_bytes()[run.metrics.stat().st_size :]
+
+    async with panel().run_test(size=SIZE) as pilot:
+        await watched(pilot)
+        await pilot.press("plus", "plus")
+        await until(pilot, lambda: "steps 38–50" in shown(pilot, StepPlot))
+        with run.metrics.open("ab") as file:
+            file.write(rest)
+        await until(pilot, lambda: "steps 68–80" in shown(pilot, StepPlot))
+        await pilot.press("left", "left")
+        await until(pilot, lambda: "steps 62–74" in shown(pilot, StepPlot))
+        await pilot.press("minus")
+        await until(pilot, lambda: "steps 56–80" in shown(pilot, StepPlot))
+        await pilot.press("0")
+        await until(pilot, lambda: "steps" not in shown(pilot, StepPlot))
+
+
+async def test_a_cursor_tells_the_values_of_a_step_and_escape_leaves_it_before_the_zoom(home: Path) -> None:
+    living(home)
+
+    async with panel().run_test(size=SIZE) as pilot:
+        await watched(pilot)
+        await pilot.press("plus", "plus", "x")
+        await until(pilot, lambda: "step 50  loss 3.1067  lr 1.7e-03" in shown(pilot, StepPlot))
+        await pilot.press("left", "left", "right")
+        await until(pilot, lambda: "step 49  loss" in shown(pilot, StepPlot))
+        await pilot.press(*["left"] * 12)
+        await until(pilot, lambda: "steps 37–49" in shown(pilot, StepPlot))
+        await pilot.press("escape")
+        await until(pilot, lambda: "lr" not in shown(pilot, StepPlot))
+
+        assert "steps 37–49" in shown(pilot, StepPlot)
+
+        await pilot.press("escape")
+        await until(pilot, lambda: "steps" not in shown(pilot, StepPlot))
+
+
+async def test_the_mouse_sets_the_cursor_and_the_wheel_zooms_at_the_pointer(home: Path) -> None:
+    living(home)
+
+    async with panel().run_test(size=SIZE) as pilot:
+        await watched(pilot)
+        await pilot.click(StepPlot, offset=(4, 8))
+        await until(pilot, lambda: "step 1  loss 6.3935  lr 0.0e+00  smoothed" in shown(pilot, StepPlot))
+        plot = pilot.app.screen.query_one(StepPlot)
+        wheel = {"widget": plot, "x": 4, "y": 8, "delta_x": 0, "delta_y": 0, "button": 0}
+        flags = {"shift": False, "meta": False, "ctrl": False, "screen_x": 4, "screen_y": plot.region.y + 8}
+        plot.post_message(MouseScrollUp(**wheel, **flags))  # type: ignore[arg-type]
+        await until(pilot, lambda: "steps 1–26" in shown(pilot, StepPlot))
+        plot.post_message(MouseScrollDown(**wheel, **flags))  # type: ignore[arg-type]
+        await until(pilot, lambda: "steps" not in shown(pilot, StepPlot))
+
+
+async def test_a_key_walks_through_what_is_plotted(home: Path) -> None:
+    living(home)
+
+    async with panel().run_test(size=SIZE) as pilot:
+        await watched(pilot)
+        titles = []
+        for title in ("Learning rate", "Gradient norm", "Samples per second", "Loss per target token"):
+            await pilot.press("m")
+            await until(pilot, lambda title=title: title in shown(pilot, StepPlot))  # type: ignore[misc]
+            titles.append(shown(pilot, StepPlot))
+
+        assert "30┤" in titles[2]
+        assert "waits for data 1% of the time" in titles[2]
+        assert all("evaluation" not in text for text in titles[:3])
+
+
+async def test_the_keys_of_the_plot_stand_in_the_help_and_work_without_a_step(home: Path) -> None:
+    run = living(home)
+    run.metrics.unlink()
+
+    async with panel().run_test(size=SIZE) as pilot:
+        await watched(pilot)
+        await pilot.press("plus", "x", "left", "right", "minus", "0", "escape", "m")
+        await pilot.click(StepPlot, offset=(20, 5))
+        await pilot.press("question_mark")
+        await until(pilot, lambda: "Plot the whole run" in screen_text(pilot))
+
+        assert "+  Zoom in" in screen_text(pilot)
+
+
+async def test_the_predicted_peak_is_a_line_among_the_cards_until_the_run_was_changed(home: Path) -> None:
+    run = living(home, cards=3)
+    info = msgspec.json.decode(run.run_json.read_bytes())
+    peak = {"requested": 0, "allocated": 0, "reserved": 14 * 2**30, "context": 2**29}
+    info["plan"]["vram"] = [{"index": index, **peak} for index in range(3)]
+    run.run_json.write_bytes(msgspec.json.encode(info))
+
+    async with panel(THREE_CARDS).run_test(size=SIZE) as pilot:
+        await watched(pilot)
+        await until(pilot, lambda: "VRAM ┄ predicted 14.5 GiB, limit 20 GiB" in shown(pilot, VramPlot))
+        info["changes"] = [{"time": 0.0, "step": 40, "before": {}, "after": {}}]
+        run.run_json.write_bytes(msgspec.json.encode(info))
+        await until(pilot, lambda: "VRAM per card, limit 20 GiB" in shown(pilot, VramPlot))
 
 
 async def test_a_key_walks_through_the_logs(home: Path) -> None:
@@ -335,7 +437,7 @@ async def test_a_run_without_a_single_file_yet_is_no_problem(home: Path) -> None
         await watched(pilot)
 
         assert "no step yet" in shown(pilot, StatusPane)
-        assert "no loss yet" in shown(pilot, LossPlot)
+        assert "no loss yet" in shown(pilot, StepPlot)
 
 
 async def test_no_colour_and_any_size_work(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -363,7 +465,7 @@ async def test_the_worst_alert_is_a_banner_that_goes_when_it_is_over(home: Path)
     async with panel().run_test(size=(80, 24)) as pilot:
         await watched(pilot)
         await until(pilot, lambda: "ERROR" in screen_text(pilot))
-        banner, plot, status = shown(pilot, AlertBanner), shown(pilot, LossPlot), shown(pilot, StatusPane)
+        banner, plot, status = shown(pilot, AlertBanner), shown(pilot, StepPlot), shown(pilot, StatusPane)
         await pilot.press("d")
         await until(pilot, lambda: isinstance(pilot.app.screen, DetailsDialog))
         details = screen_text(pilot)

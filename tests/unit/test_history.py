@@ -11,7 +11,8 @@ import pytest
 
 from t5panel.contract.layout import RunDir
 from t5panel.contract.records import CommandInfo, Record, RunInfo, Start, Step, encode_line
-from t5panel.monitor.history import History
+from t5panel.monitor.history import History, Snapshot
+from t5panel.monitor.steps import Rows
 
 START = Start(
     time=0, step=0, max_steps=100, world_size=3, parameters=9, train_rows=500, eval_rows=50, effective_batch=24
@@ -49,10 +50,20 @@ def append(run: RunDir, *records: Record) -> None:
         file.writelines(map(encode_line, records))
 
 
+def rows(snapshot: Snapshot) -> Rows:
+    """Every step as it was written."""
+    return snapshot.steps.rows(0, math.inf)
+
+
 def test_a_run_without_metrics_has_no_steps(run: RunDir) -> None:
     snapshot = History(run).refresh()
 
-    assert (snapshot.last, snapshot.max_steps, snapshot.samples_per_second, len(snapshot.loss)) == (None, None, None, 0)
+    assert (snapshot.last, snapshot.max_steps, snapshot.samples_per_second, len(snapshot.steps)) == (
+        None,
+        None,
+        None,
+        0,
+    )
 
 
 def test_steps_come_as_series_and_rates(run: RunDir) -> None:
@@ -60,8 +71,8 @@ def test_steps_come_as_series_and_rates(run: RunDir) -> None:
 
     snapshot = History(run).refresh()
 
-    assert list(snapshot.loss.steps) == [1, 2]
-    assert list(snapshot.loss.values) == [5.0, 4.0]
+    assert list(rows(snapshot).steps) == [1, 2]
+    assert list(rows(snapshot).of("loss")) == [5.0, 4.0]
     assert snapshot.samples_per_second == 48.0
     assert snapshot.seconds_left == 49.0
 
@@ -72,7 +83,7 @@ def test_a_loss_that_was_not_finite_is_written_as_null_and_read_as_nan(run: RunD
     snapshot = History(run).refresh()
 
     assert b'"loss":null' in run.metrics.read_bytes()
-    assert all(map(math.isnan, snapshot.loss.values))
+    assert list(map(math.isnan, rows(snapshot).of("loss"))) == [True, True]
 
 
 def test_a_bad_line_costs_only_itself(run: RunDir) -> None:
@@ -83,7 +94,7 @@ def test_a_bad_line_costs_only_itself(run: RunDir) -> None:
 
     snapshot = History(run).refresh()
 
-    assert list(snapshot.loss.steps) == [1, 2]
+    assert list(rows(snapshot).steps) == [1, 2]
     assert snapshot.rejected_lines == 3
 
 
@@ -103,8 +114,8 @@ def test_steps_after_a_resumed_checkpoint_are_void(run: RunDir) -> None:
 
     snapshot = history.refresh()
 
-    assert list(snapshot.loss.steps) == [1, 2]
-    assert list(snapshot.loss.values) == [1.0, 0.5]
+    assert list(rows(snapshot).steps) == [1, 2]
+    assert list(rows(snapshot).of("loss")) == [1.0, 0.5]
     assert snapshot.last == step(2, 0.5)
 
 
@@ -113,7 +124,7 @@ def test_a_run_whose_metrics_fill_many_blocks_is_read_whole(run: RunDir) -> None
 
     snapshot = History(run).refresh()
 
-    assert len(snapshot.loss) == 15_000
+    assert len(snapshot.steps) == 15_000
 
 
 def test_a_snapshot_can_be_compared_and_changed_only_by_copying(run: RunDir) -> None:

@@ -22,10 +22,11 @@ from t5panel.tui.screens.details import DetailsDialog, has_details
 from t5panel.tui.screens.stop import StopDialog, StopWish
 from t5panel.tui.view import RunView, look
 from t5panel.tui.widgets.banner import AlertBanner
-from t5panel.tui.widgets.curves import LossPlot, RamPlot, VramPlot
+from t5panel.tui.widgets.curves import RamPlot, VramPlot
 from t5panel.tui.widgets.header import HeaderBar
 from t5panel.tui.widgets.memory import MemoryPane
 from t5panel.tui.widgets.status import StatusPane
+from t5panel.tui.widgets.step_plot import ZOOM_FACTOR, StepPlot
 from t5panel.tui.widgets.texts import EndingPane, LogPane, PredictionPane
 
 PERIOD_SECONDS = 1.0
@@ -39,9 +40,24 @@ class RunScreen(Screen[None]):
         Binding("K", "kill", "kill", show=False, tooltip="End all processes at once, without a checkpoint; asks first"),
         Binding("r", "resume", "resume", tooltip="Go on from the newest complete checkpoint"),
         Binding("d", "details", "details", show=False, tooltip="Alerts, recoveries, a failed run's traceback and log"),
-        Binding("l", "scale", "scale", tooltip="Logarithmic or linear loss axis"),
-        Binding("o", "other_log", "next log", tooltip="Walk through the logs of ranks, launcher and preparation"),
-        Binding("n", "app.go('setup')", "new run", tooltip="Set up another run; this one is left alone"),
+        Binding("l", "scale", "scale", tooltip="Logarithmic or linear axis of the plot"),
+        Binding("m", "quantity", "plot", tooltip="Plot loss, learning rate, gradient norm, samples/s"),
+        Binding(
+            "plus,equals_sign",
+            "zoom_in",
+            "zoom in",
+            show=False,
+            key_display="+",
+            tooltip="Zoom in",
+        ),
+        Binding("minus", "zoom_out", "zoom out", show=False, key_display="-", tooltip="Zoom out, as the wheel does"),
+        Binding("left", "move(-1)", "earlier", show=False, key_display="←", tooltip="Cursor or zoomed plot: left"),
+        Binding("right", "move(1)", "later", show=False, key_display="→", tooltip="Cursor or zoomed plot: right"),
+        Binding("0,home", "show_all", "whole run", show=False, key_display="0", tooltip="Plot the whole run"),
+        Binding("x", "cursor", "cursor", show=False, tooltip="Cursor with the values of a step, as a click"),
+        Binding("escape", "leave_plot", "back", show=False, tooltip="Leave the cursor, then the zoom"),
+        Binding("o", "other_log", "log", tooltip="Walk through the logs of ranks, launcher and preparation"),
+        Binding("n", "app.go('setup')", "new", tooltip="Set up another run; this one is left alone"),
     ]
 
     view: reactive[RunView | None] = reactive(None)
@@ -63,7 +79,7 @@ class RunScreen(Screen[None]):
         yield StatusPane().data_bind(RunScreen.view, RunScreen.faults)
         with Container(id="run"):
             with Vertical(id="main"):
-                yield LossPlot(id="loss").data_bind(RunScreen.view, RunScreen.log_scale)
+                yield StepPlot(id="loss").data_bind(RunScreen.view, RunScreen.log_scale)
                 yield LogPane(id="log").data_bind(RunScreen.view)
             with Vertical(id="side"):
                 yield EndingPane(id="ending").data_bind(RunScreen.view)
@@ -134,6 +150,38 @@ class RunScreen(Screen[None]):
     def action_scale(self) -> None:
         """The other scale."""
         self.log_scale = not self.log_scale
+
+    def action_quantity(self) -> None:
+        """Plot something else."""
+        self._plot.next_quantity()
+
+    def action_zoom_in(self) -> None:
+        """Fewer steps."""
+        self._plot.zoom_by(ZOOM_FACTOR)
+
+    def action_zoom_out(self) -> None:
+        """More steps."""
+        self._plot.zoom_by(1 / ZOOM_FACTOR)
+
+    def action_move(self, direction: int) -> None:
+        """Cursor or view to the side."""
+        self._plot.move(direction)
+
+    def action_show_all(self) -> None:
+        """The whole run."""
+        self._plot.show_all()
+
+    def action_cursor(self) -> None:
+        """Cursor or none."""
+        self._plot.toggle_cursor()
+
+    def action_leave_plot(self) -> None:
+        """Back to the plot as it was."""
+        self._plot.leave()
+
+    @property
+    def _plot(self) -> StepPlot:
+        return self.query_one(StepPlot)
 
     def action_other_log(self) -> None:
         """The next log."""

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import math
-from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
-Span = tuple[str, str]
-"""Text and the name of its style: `axis`, `text`, `faint` or the number of a series."""
-Row = tuple[Span, ...]
-Column = tuple[int, float, float]
-"""A column of dots with the least and the greatest value in it."""
+from t5panel.monitor.steps import Column, column_edges, filled, raw_columns
+from t5panel.tui.widgets.canvas import MARK, Canvas, Row, Scale, Span
 
-DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))
-"""Bit of a braille character by dot row and dot column. Source: Unicode, block Braille Patterns."""
-MARK = "◆"
+Source = Callable[[float, float, int], Sequence[Column]]
+"""Gives the columns of a curve from one x to another, so many of them."""
+
 SMOOTH_FROM = 40
 """Columns from which a smoothed line is worth drawing over the raw one."""
 SMOOTH_SHARE = 20
 TICK_STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
+QUANTA = 8
+"""The x axis grows in eighths of its power of two, so that it stands still on most refreshes."""
 
 
 def number_text(value: float) -> str:
@@ -32,13 +30,20 @@ def number_text(value: float) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """One series. `steps` ascend; NaN values leave a gap; `marks` draws single points instead of a line."""
+    """One series; `marks` draws single points instead of a line."""
 
     name: str
-    steps: Sequence[float]
-    values: Sequence[float]
+    source: Source
     marks: bool = False
     smooth: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """A value that stays, as a dotted line in the colour of a series, or of the axis."""
+
+    value: float
+    owner: str = "axis"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,68 +59,17 @@ class Chart:
     x_text: Callable[[float], str] = number_text
     y_text: Callable[[float], str] = number_text
     empty: str = "nothing to plot yet"
-
-
-@dataclass(slots=True)
-class Canvas:
-    """Dots in cells of 2 x 4; the last curve drawn in a cell owns its colour."""
-
-    width: int
-    height: int
-    bits: list[bytearray] = field(init=False)
-    owners: list[list[str]] = field(init=False)
-    glyphs: dict[tuple[int, int], str] = field(init=False, default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self.bits = [bytearray(self.width) for _ in range(self.height)]
-        self.owners = [[""] * self.width for _ in range(self.height)]
-
-    def vertical(self, x: int, top: int, bottom: int, owner: str) -> None:
-        """Dots in column `x` from row `top` down to `bottom`."""
-        cell, side = x >> 1, x & 1
-        for y in range(top, bottom + 1):
-            self.bits[y >> 2][cell] |= DOTS[y & 3][side]
-            self.owners[y >> 2][cell] = owner
-
-    def mark(self, x: int, y: int, owner: str) -> None:
-        """A mark over whatever is in its cell."""
-        self.glyphs[y >> 2, x >> 1] = MARK
-        self.owners[y >> 2][x >> 1] = owner
-
-    def row(self, y: int) -> Iterator[Span]:
-        """One row of cells, cells of one owner together."""
-        text, owner = "", self.owners[y][0]
-        for x, bits in enumerate(self.bits[y]):
-            if self.owners[y][x] != owner:
-                yield text, owner
-                text, owner = "", self.owners[y][x]
-            text += self.glyphs.get((y, x)) or (chr(0x2800 + bits) if bits else " ")
-        yield text, owner
-
-
-@dataclass(frozen=True, slots=True)
-class Scale:
-    """From values to dot rows, row 0 on top."""
-
-    low: float
-    high: float
-    rows: int
-    log: bool
-
-    def row(self, value: float) -> int:
-        """The dot row of a value, kept inside the plot."""
-        low, high, at = (math.log10(v) if self.log else v for v in (self.low, self.high, self.clip(value)))
-        return round((high - at) / (high - low) * (self.rows - 1))
-
-    def clip(self, value: float) -> float:
-        """The value, or the nearer end of the scale."""
-        return min(max(value, self.low), self.high)
+    levels: tuple[Level, ...] = ()
+    cursor: float | None = None
+    """Where a vertical line stands, on the x axis."""
+    readout: str = ""
+    """What is to say of the place of the cursor."""
 
 
 def draw(chart: Chart, width: int, height: int) -> tuple[Row, ...]:
     """The chart in `height` rows of `width` cells: a legend, the plot, the x axis."""
     plot_height = height - 2
-    columns = [list(columns_of(curve, chart, 2 * max(1, width))) for curve in chart.curves]
+    columns = [curve.source(chart.x_low, chart.x_high, 2 * max(1, width)) for curve in chart.curves]
     span = _value_span(columns, chart)
     if span is None or width < 16 or plot_height < 2:
         return _blank(chart.empty, width, height)
@@ -124,25 +78,31 @@ def draw(chart: Chart, width: int, height: int) -> tuple[Row, ...]:
     gutter = max(map(len, labels), default=0) + 1
     canvas = Canvas(width - gutter - 1, plot_height)
     scale = Scale(*span, plot_height * 4, chart.log)
-    _paint(canvas, chart, [squeezed(series, width, canvas.width) for series in columns], scale)
+    smooth = _paint(canvas, chart, [squeezed(series, width, canvas.width) for series in columns], scale)
     at = {scale.row(tick) >> 2: label for tick, label in zip(ticks, labels, strict=True)}
     rows = [_y_row(at.get(y), gutter, canvas, y) for y in range(plot_height)]
-    return (_legend(chart, width), *rows, _x_row(chart, gutter, width))
+    return (_legend(chart, width, smooth), *rows, _x_row(chart, gutter, width))
 
 
-def columns_of(curve: Curve, chart: Chart, count: int) -> Iterator[Column]:
-    """Least and greatest value in each of `count` columns that holds any; costs one pass over the values."""
-    size = min(len(curve.steps), len(curve.values))
-    per_column = (chart.x_high - chart.x_low) / max(1, count - 1) or 1.0
-    begin = 0
-    for column in range(count):
-        end = bisect_right(curve.steps, chart.x_low + (column + 0.5) * per_column, begin, size)
-        chunk = curve.values[begin:end]
-        begin = end
-        if chunk and math.isnan(sum(chunk)):
-            chunk = [value for value in chunk if not math.isnan(value)]
-        if chunk:
-            yield column, min(chunk), max(chunk)
+def over(steps: Sequence[float], values: Sequence[float]) -> Source:
+    """The columns of values in memory; NaN leaves a gap. Costs one pass over what is in view."""
+    return lambda low, high, count: filled(raw_columns(steps, values, column_edges(low, high, count)))
+
+
+def x_at(rows: Sequence[Row], chart: Chart, cell: int) -> float | None:
+    """The x that a cell of a drawn chart stands for; None left of the plot or where there is none."""
+    axis, *plot = rows[1] if len(rows) > 1 else ((("", "axis"),))
+    size, at = sum(len(text) for text, _ in plot), cell - len(axis[0])
+    if not plot or not 0 <= at < size:
+        return None
+    return chart.x_low + (chart.x_high - chart.x_low) * (2 * at + 0.5) / max(1, 2 * size - 1)
+
+
+def extent(last: int, limit: int | None) -> int:
+    """The end of an x axis that holds `last`, never past `limit`."""
+    quantum = max(1, (1 << (max(last, 1).bit_length() - 1)) // QUANTA)
+    rounded = max(2, -(-last // quantum) * quantum)
+    return rounded if limit is None else max(2, last, min(rounded, limit))
 
 
 def squeezed(columns: Sequence[Column], cells: int, fewer: int) -> list[Column]:
@@ -201,6 +161,8 @@ def _ticks(low: float, high: float, count: int, chart: Chart) -> tuple[float, ..
 def _value_span(columns: Sequence[Sequence[Column]], chart: Chart) -> tuple[float, float] | None:
     """Least and greatest value to show; None when there is none."""
     shown = [value for series in columns for _, low, high in series for value in (low, high)]
+    if shown:
+        shown += [level.value for level in chart.levels]
     if chart.log:
         shown = [value for value in shown if value > 0]
     if not shown:
@@ -215,18 +177,33 @@ def _value_span(columns: Sequence[Sequence[Column]], chart: Chart) -> tuple[floa
     return low, high
 
 
-def _paint(canvas: Canvas, chart: Chart, series: Sequence[Sequence[Column]], scale: Scale) -> None:
-    """Lines first, marks over them."""
+def _paint(canvas: Canvas, chart: Chart, series: Sequence[Sequence[Column]], scale: Scale) -> float | None:
+    """Cursor and levels, lines over them, marks over all; gives the smoothed value under the cursor."""
+    x = _cursor_column(chart, canvas.width)
+    if x is not None:
+        canvas.vertical(x, 0, scale.rows - 1, "axis")
+    for level in chart.levels:
+        canvas.dotted(scale.row(level.value), level.owner)
+    found = None
     for number, curve in sorted(enumerate(chart.curves), key=lambda item: item[1].marks):
         columns = series[number]
         if curve.marks:
-            for x, _, high in columns:
-                canvas.mark(x, scale.row(high), str(number))
+            for column, _, high in columns:
+                canvas.mark(column, scale.row(high), str(number))
         elif curve.smooth and len(columns) >= SMOOTH_FROM:
+            middle = smoothed(columns)
             _line(canvas, columns, scale, "faint")
-            _line(canvas, smoothed(columns), scale, str(number))
+            _line(canvas, middle, scale, str(number))
+            found = next((value for column, value, _ in reversed(middle) if x is not None and column <= x), found)
         else:
             _line(canvas, columns, scale, str(number))
+    return found
+
+
+def _cursor_column(chart: Chart, width: int) -> int | None:
+    if chart.cursor is None or not chart.x_low <= chart.cursor <= chart.x_high:
+        return None
+    return round((chart.cursor - chart.x_low) / ((chart.x_high - chart.x_low) or 1) * (2 * width - 1))
 
 
 def _line(canvas: Canvas, columns: Sequence[Column], scale: Scale, owner: str) -> None:
@@ -268,15 +245,16 @@ def _x_row(chart: Chart, gutter: int, width: int) -> Row:
     return ((text[:width].ljust(width), "axis"),)
 
 
-def _legend(chart: Chart, width: int) -> Row:
-    """Names of the curves beside their signs, right-aligned."""
+def _legend(chart: Chart, width: int, smooth: float | None) -> Row:
+    """What there is to say of the cursor's place; right-aligned the curves beside their signs, if there is room."""
+    text = chart.readout if smooth is None else f"{chart.readout}  smoothed {chart.y_text(smooth)}"
     spans: list[Span] = []
     for number, curve in enumerate(chart.curves):
         spans += [(f"  {MARK if curve.marks else '━━'} ", str(number)), (curve.name, "text")]
-    used = sum(len(text) for text, _ in spans)
-    if used > width:
-        return ((" " * width, "text"),)
-    return ((" " * (width - used), "text"), *spans)
+    room = width - len(text) - sum(len(span) for span, _ in spans)
+    if room < 0:
+        return ((text[:width].ljust(width), "text"),)
+    return ((text + " " * room, "text"), *spans)
 
 
 def _blank(message: str, width: int, height: int) -> tuple[Row, ...]:

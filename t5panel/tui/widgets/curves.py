@@ -1,44 +1,23 @@
-"""The plots of a run: loss, RAM per rank, VRAM per card."""
+"""Memory of a run over the last hour: RAM per rank, VRAM per card."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from textual.reactive import reactive
 
-from t5panel.contract.records import Sample
+from t5panel.contract.records import Card, Sample
 from t5panel.monitor.history import Snapshot
+from t5panel.monitor.vram import predicted_vram
 from t5panel.plan.machine import GIB
 from t5panel.render import duration
 from t5panel.tui.view import RunView
-from t5panel.tui.widgets.chart import Chart, Curve
+from t5panel.tui.widgets.chart import Chart, Curve, Level, extent, over
 from t5panel.tui.widgets.plot import Plot
 
 MIB = 2**20
-QUANTA = 8
-"""The x axis grows in eighths of its power of two, so that it stands still on most refreshes."""
-
-
-class LossPlot(Plot):
-    """Loss over optimizer steps, evaluations as marks."""
-
-    view: reactive[RunView | None] = reactive(None)
-    log_scale: reactive[bool] = reactive(default=False)
-
-    def watch_view(self) -> None:
-        """Draw what is new."""
-        self._show()
-
-    def watch_log_scale(self) -> None:
-        """Draw on the other scale."""
-        self._show()
-
-    def _show(self) -> None:
-        self.border_title = f"Loss per target token, {'log' if self.log_scale else 'linear'} scale"
-        if self.view is not None:
-            self.chart = loss_chart(self.view.snapshot, log=self.log_scale)
 
 
 class RamPlot(Plot):
@@ -61,24 +40,12 @@ class VramPlot(Plot):
 
     def watch_view(self, view: RunView | None) -> None:
         """Draw what is new."""
-        self.border_title = "VRAM per card"
         sample = view.snapshot.sample if view else None
-        has_cards = sample is not None and bool(sample.cards)
-        self.set_class(not has_cards, "-none")
-        if view is not None and has_cards:
+        cards = sample.cards if sample is not None else ()
+        self.set_class(not cards, "-none")
+        if view is not None and cards:
+            self.border_title = vram_title(view.snapshot, cards)
             self.chart = vram_chart(view.snapshot)
-
-
-def loss_chart(snapshot: Snapshot, *, log: bool) -> Chart:
-    """The loss of a run, and its evaluations when there are any."""
-    steps, values = snapshot.loss.steps, snapshot.loss.values
-    done = [(one.step, one.eval_loss) for one in snapshot.evaluations if one.eval_loss is not None]
-    curves = [Curve("training", steps, values, smooth=True)]
-    if done:
-        name = f"evaluation {done[-1][1]:.3f}"
-        curves.append(Curve(name, [step for step, _ in done], [loss for _, loss in done], marks=True))
-    last = max([step for step, _ in done[-1:]] + [steps[-1] if steps else 1])
-    return Chart(tuple(curves), x_high=extent(last, snapshot.max_steps), x_low=1, log=log, empty="no loss yet")
 
 
 def ram_chart(snapshot: Snapshot) -> Chart:
@@ -98,14 +65,32 @@ def vram_chart(snapshot: Snapshot) -> Chart:
         return lambda sample: next((card.used for card in sample.cards if card.index == index), None)
 
     cards = sorted({card.index for sample in snapshot.samples for card in sample.cards})
-    return _over_time(snapshot, {f"card {index}": of_card(index) for index in cards}, "no card has been seen yet")
+    series = {f"card {index}": of_card(index) for index in cards}
+    return replace(_over_time(snapshot, series, "no card has been seen yet"), levels=predicted_levels(snapshot, cards))
 
 
-def extent(last: int, limit: int | None) -> int:
-    """The end of an x axis that holds `last`, never past `limit`."""
-    quantum = max(1, (1 << (max(last, 1).bit_length() - 1)) // QUANTA)
-    rounded = max(2, -(-last // quantum) * quantum)
-    return rounded if limit is None else max(2, last, min(rounded, limit))
+def predicted_levels(snapshot: Snapshot, cards: Sequence[int]) -> tuple[Level, ...]:
+    """The peak that the plan predicts for each of these cards, by NVML; one line where it is the same for all."""
+    peaks = predicted_peaks(snapshot, cards)
+    if len(set(peaks.values())) == 1:
+        return (Level(next(iter(peaks.values()))),)
+    return tuple(Level(peak, str(cards.index(index))) for index, peak in peaks.items())
+
+
+def predicted_peaks(snapshot: Snapshot, cards: Sequence[int]) -> dict[int, int]:
+    """What NVML should say of these cards at most, by the plan: bytes by index; none of a card without prediction."""
+    return {one.index: one.reserved + one.context for one in predicted_vram(snapshot.info) if one.index in cards}
+
+
+def vram_title(snapshot: Snapshot, cards: Sequence[Card]) -> str:
+    """What is plotted, what is predicted, and what the cards hold at most."""
+    peaks = predicted_peaks(snapshot, [card.index for card in cards])
+    limit = _sizes(card.total for card in cards)
+    return f"VRAM ┄ predicted {_sizes(peaks.values())}, limit {limit}" if peaks else f"VRAM per card, limit {limit}"
+
+
+def _sizes(sizes: Iterable[int]) -> str:
+    return ", ".join(memory_text(size) for size in sorted(set(sizes)))
 
 
 def memory_text(size: float) -> str:
@@ -117,9 +102,9 @@ def _over_time(snapshot: Snapshot, series: dict[str, Callable[[Sample], int | No
     begin = snapshot.samples[0].time if snapshot.samples else 0.0
     times = [sample.time - begin for sample in snapshot.samples]
     curves = tuple(
-        Curve(name, times, [_or_nan(read(sample)) for sample in snapshot.samples]) for name, read in series.items()
+        Curve(name, over(times, list(map(_or_nan, map(read, snapshot.samples))))) for name, read in series.items()
     )
-    top = max((value for curve in curves for value in curve.values if not math.isnan(value)), default=0.0)
+    top = max((read(sample) or 0 for read in series.values() for sample in snapshot.samples), default=0)
     high = float(extent(int(times[-1]) + 1, None)) if times else 1.0
     return Chart(
         curves,

@@ -12,7 +12,8 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from t5panel.tui.theme import SERIES
-from t5panel.tui.widgets.chart import Chart, Row, draw
+from t5panel.tui.widgets.canvas import Row
+from t5panel.tui.widgets.chart import Chart, draw, x_at
 
 
 class Plot(Widget):
@@ -53,6 +54,10 @@ class Plot(Widget):
             return Strip.blank(width, self.rich_style)
         segments = [Segment(text, self._style(name)) for text, name in self._rows[y] if text]
         return Strip(segments).adjust_cell_length(width, self.rich_style)
+
+    def x_at(self, cell: int) -> float | None:
+        """The x that a cell of the content stands for; None beside the plot."""
+        return x_at(self._rows, self.chart, cell) if self.chart else None
 
     def _draw(self) -> tuple[Row, ...]:
         if self.chart is None or not self.size.area:

@@ -30,6 +30,8 @@ PHASES: dict[Phase, tuple[str, str]] = {
     "stopped": ("■", "$warning"),
 }
 """Sign and colour of each phase."""
+WAIT_WORTH_SAYING = 0.05
+"""Share of a step from which its wait for data stands among what there is to say; the plot of samples/s always says."""
 LOUD: dict[Phase, str] = {"failed": "bold $error", "paused": "bold $warning"}
 """Phases whose sentence is what the user came for."""
 
@@ -98,6 +100,8 @@ def _last_line(snapshot: Snapshot) -> str:
     if snapshot.evaluations:
         done = snapshot.evaluations[-1]
         words.append(f"evaluated at step {done.step:,}" + (f": chrF {done.chrf:.1f}" if done.chrf is not None else ""))
+    if snapshot.data_wait is not None and snapshot.data_wait >= WAIT_WORTH_SAYING:
+        words.append(f"waits for data {snapshot.data_wait:.0%}")
     return " · ".join(words)
 
 

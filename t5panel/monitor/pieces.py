@@ -1,0 +1,96 @@
+"""Where the steps of a run stand in its metrics file, so that a few of them are read without the rest."""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from t5panel.contract.records import Metric, Start, Step
+
+R = TypeVar("R")
+PIECE = 1 << 18
+"""Bytes between two known places."""
+
+
+class Pieces:
+    """Known places of a metrics file, each with a step: no row before the place is later than that step."""
+
+    def __init__(self) -> None:
+        self._steps = array("q")
+        self._offsets = array("q")
+
+    def note(self, step: int, offset: int) -> None:
+        """A line at this byte is of this step; kept when it is far enough from the place before."""
+        if not self._offsets or offset - self._offsets[-1] >= PIECE:
+            self._steps.append(step)
+            self._offsets.append(offset)
+
+    def restart(self, step: int, offset: int) -> None:
+        """Steps after this one are void; the new ones stand behind this byte."""
+        size = bisect_right(self._steps, step)
+        del self._steps[size:], self._offsets[size:]
+        self._steps.append(step)
+        self._offsets.append(offset)
+
+    def span(self, low: float, high: float) -> tuple[int, int | None]:
+        """Bytes that hold all rows from one step to another; None for the end of the file."""
+        begin, end = max(0, bisect_left(self._steps, low) - 1), bisect_right(self._steps, high)
+        return (self._offsets[begin] if self._offsets else 0), (
+            self._offsets[end] if end < len(self._offsets) else None
+        )
+
+
+def split(block: bytes) -> Iterator[bytes]:
+    """A block of whole lines in parts of about PIECE bytes, of whole lines each."""
+    begin = 0
+    while begin < len(block):
+        end = block.find(b"\n", begin + PIECE) + 1 or len(block)
+        yield block[begin:end]
+        begin = end
+
+
+def decoded(block: bytes, decoder: msgspec.json.Decoder[R]) -> tuple[list[R], int]:
+    """The records of whole lines, and how many lines are none: a dying writer may have left them."""
+    try:
+        return decoder.decode_lines(block), 0
+    except msgspec.DecodeError:
+        return _decoded_singly(block.splitlines(), decoder)
+
+
+def _decoded_singly(lines: Sequence[bytes], decoder: msgspec.json.Decoder[R]) -> tuple[list[R], int]:
+    good = []
+    for line in lines:
+        try:
+            good.append(decoder.decode(line))
+        except msgspec.DecodeError:
+            continue
+    return good, len(lines) - len(good)
+
+
+def read_steps(path: Path, pieces: Pieces, low: float, high: float) -> list[Step]:
+    """The records of steps from `low` to `high` that no later start made void; none when the file cannot be read."""
+    begin, end = pieces.span(low, high)
+    try:
+        with path.open("rb") as file:
+            file.seek(begin)
+            block = file.read() if end is None else file.read(max(0, end - begin))
+    except OSError:
+        return []
+    metrics, _ = decoded(block[: block.rfind(b"\n") + 1], msgspec.json.Decoder(Metric))
+    return [step for step in _standing(metrics) if low <= step.step <= high]
+
+
+def _standing(metrics: Sequence[Metric]) -> list[Step]:
+    steps: list[Step] = []
+    for metric in metrics:
+        if isinstance(metric, Step):
+            steps.append(metric)
+        elif isinstance(metric, Start):
+            while steps and steps[-1].step > metric.step:
+                steps.pop()
+    return steps

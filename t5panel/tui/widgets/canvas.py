@@ -1,0 +1,82 @@
+"""Dots in braille characters, each cell with the name of what owns it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import groupby
+
+Span = tuple[str, str]
+"""Text and the name of its style: `axis`, `text`, `faint` or the number of a series."""
+Row = tuple[Span, ...]
+
+DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))
+"""Bit of a braille character by dot row and dot column. Source: Unicode, block Braille Patterns."""
+RUNS = tuple(
+    tuple(tuple(sum(DOTS[y][side] for y in range(top, bottom + 1)) for bottom in range(4)) for top in range(4))
+    for side in range(2)
+)
+"""Bits of a run of dots by dot column, first and last dot row."""
+BRAILLE = (" ", *(chr(0x2800 + bits) for bits in range(1, 256)))
+MARK = "◆"
+
+
+@dataclass(slots=True)
+class Canvas:
+    """Dots in cells of 2 x 4; the last curve drawn in a cell owns its colour."""
+
+    width: int
+    height: int
+    bits: list[bytearray] = field(init=False)
+    owners: list[list[str]] = field(init=False)
+    glyphs: dict[tuple[int, int], str] = field(init=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.bits = [bytearray(self.width) for _ in range(self.height)]
+        self.owners = [[""] * self.width for _ in range(self.height)]
+
+    def vertical(self, x: int, top: int, bottom: int, owner: str) -> None:
+        """Dots in column `x` from row `top` down to `bottom`."""
+        cell, side = x >> 1, x & 1
+        for y in range(top >> 2, (bottom >> 2) + 1):
+            self.bits[y][cell] |= RUNS[side][max(0, top - 4 * y)][min(3, bottom - 4 * y)]
+            self.owners[y][cell] = owner
+
+    def dotted(self, y: int, owner: str) -> None:
+        """A row of dots over the whole width, every fourth of them."""
+        for x in range(0, 2 * self.width, 4):
+            self.vertical(x, y, y, owner)
+
+    def mark(self, x: int, y: int, owner: str) -> None:
+        """A mark over whatever is in its cell."""
+        self.glyphs[y >> 2, x >> 1] = MARK
+        self.owners[y >> 2][x >> 1] = owner
+
+    def row(self, y: int) -> Iterator[Span]:
+        """One row of cells, cells of one owner together."""
+        cells = [self.glyphs.get((y, x)) or BRAILLE[bits] for x, bits in enumerate(self.bits[y])]
+        begin = 0
+        for owner, group in groupby(self.owners[y]):
+            end = begin + sum(1 for _ in group)
+            yield "".join(cells[begin:end]), owner
+            begin = end
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """From values to dot rows, row 0 on top."""
+
+    low: float
+    high: float
+    rows: int
+    log: bool
+
+    def row(self, value: float) -> int:
+        """The dot row of a value, kept inside the plot."""
+        low, high, at = (math.log10(v) if self.log else v for v in (self.low, self.high, self.clip(value)))
+        return round((high - at) / (high - low) * (self.rows - 1))
+
+    def clip(self, value: float) -> float:
+        """The value, or the nearer end of the scale."""
+        return min(max(value, self.low), self.high)
