@@ -1,4 +1,4 @@
-"""The panel's headless twin: a live progress bar on a terminal, plain lines elsewhere."""
+"""The panel's headless twin: a progress bar and a live table on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 
-from rich.console import Console
+from rich.console import Console, Group
+from rich.live import Live
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn
 from rich.text import Text
 
 from t5panel.contract.layout import RunDir
 from t5panel.contract.records import ALERTS, ENDED, Event
+from t5panel.live_table import live_tables
 from t5panel.monitor.history import Snapshot
 from t5panel.monitor.watch import PERIOD_SECONDS, watch
 from t5panel.render import SEVERITY_MARK, moment_text, progress_line
@@ -64,13 +66,15 @@ def news_line(event: Event) -> str:
 
 def _follow_live(story: Iterator[tuple[Snapshot, tuple[Event, ...]]], console: Console) -> Snapshot:
     columns = (SpinnerColumn(), BarColumn(24), TaskProgressColumn(), TextColumn("{task.description}", markup=False))
-    with Progress(*columns, console=console, refresh_per_second=4) as bar:
-        task = bar.add_task("starting", total=None)
+    bar = Progress(*columns, console=console)
+    task = bar.add_task("starting", total=None)
+    with Live(bar, console=console, refresh_per_second=4) as live:
         for snapshot, news in story:
             for event in news:
-                bar.console.print(Text(news_line(event), STYLES[event.severity]))
+                live.console.print(Text(news_line(event), STYLES[event.severity]))
             done, total = _progress(snapshot)
-            bar.update(task, completed=done, total=total, description=progress_line(snapshot))
+            bar.update(task, completed=done, total=total, description=progress_line(snapshot, briefly=True))
+            live.update(Group(bar, live_tables(snapshot)))
     return snapshot
 
 

@@ -24,6 +24,8 @@ SEVERITY_MARK = {"info": "·", "warning": "!", "error": "✗"}
 _NOT_TEXT = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f]")
 MEMORY_PARTS = ("weights", "gradients", "optimizer", "activations", "logits", "buckets", "workspace")
 MEMORY_BASIS = "the model's own step replayed through torch's allocator at the longest rows (README, Measured)"
+WORTH_TELLING = 0.05
+"""Share of a step spent waiting for data."""
 TRACEBACK_LINES = 8
 """Of a traceback's end: its last frames and the exception."""
 
@@ -219,8 +221,8 @@ def prediction_lines(predictions: Iterable[Prediction]) -> Iterator[str]:
         yield f"{each.id:<78} {'  '.join(shown)}  GiB{'  FALSE FIT' if each.false_fit else ''}"
 
 
-def progress_line(snapshot: Snapshot) -> str:
-    """A run's present state on one line."""
+def progress_line(snapshot: Snapshot, *, briefly: bool = False) -> str:
+    """A run's present state on one line; `briefly`: without the memory, which stands elsewhere."""
     state, last = snapshot.state, snapshot.last
     if state.phase == "paused":
         word, text = phase_word(state), pause_text(snapshot.info, state, snapshot.taken)
@@ -232,9 +234,11 @@ def progress_line(snapshot: Snapshot) -> str:
     words = _step_words(snapshot)
     if snapshot.samples_per_second:
         words.append(f"{snapshot.samples_per_second:.1f} samples/s")
-    if snapshot.sample and snapshot.sample.ranks:
+    if snapshot.data_wait is not None and snapshot.data_wait >= WORTH_TELLING:
+        words.append(f"waits for data {snapshot.data_wait:.0%}")
+    if snapshot.sample and snapshot.sample.ranks and not briefly:
         words.append("RAM " + " ".join(f"{rank.rss / 2**20:.0f}" for rank in snapshot.sample.ranks) + " MiB")
-    if snapshot.sample and snapshot.sample.cards:
+    if snapshot.sample and snapshot.sample.cards and not briefly:
         words.append("VRAM " + " ".join(f"{card.used / GIB:.1f}" for card in snapshot.sample.cards) + " GiB")
     if snapshot.seconds_left and state.alive:
         words.append(f"{duration(snapshot.seconds_left)} left")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from t5panel.contract.layout import RunDir
 from t5panel.contract.records import Event
 from t5panel.headless import follow
 from t5panel.monitor.history import History
+from t5panel.plan.machine import GIB
 from t5panel.render import run_row, snapshot_json, summary_lines
 
 from .recorded import CREATED, DISK, OOM, OPENING, SPIKE, STALL, diagnosed, ended, finished, living, paused, tell
@@ -139,3 +141,22 @@ def test_the_list_of_runs_says_until_when_and_why(home: Path) -> None:
 
     assert waiting[3:] == ("paused", "step 50/80 · paused until 22:00 (in 3 h 05 min)")
     assert failed[3:] == ("failed", f"step 50/80 · {OOM.sentence}")
+
+
+def test_a_terminal_shows_every_card_and_rank_beside_the_progress(home: Path) -> None:
+    run = living(home, cards=3)
+    output = io.StringIO()
+
+    with going_on(run):
+        follow(run, console=Console(file=output, force_terminal=True, width=100, height=30), period=PERIOD_SECONDS)
+
+    sample = History(run).refresh().sample
+    assert sample is not None
+    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", output.getvalue())
+    for card in sample.cards:
+        vitals = f"{card.utilization} %  {card.power:.0f} W  {card.temperature} °C"
+        assert re.search(rf"card {card.index} .*{card.used / GIB:.1f}/{card.total / GIB:.1f} GiB *{vitals}", shown)
+    for rank in sample.ranks:
+        assert re.search(rf"rank {rank.rank} .*{rank.rss / 2**20:,.0f} MiB", shown)
+    assert re.search(rf"host .*{sample.ram_used / GIB:.1f}/{sample.ram_limit / GIB:.1f} GiB", shown)
+    assert "loss" in shown
