@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from textual.command import CommandPalette
+from textual.command import CommandList, CommandPalette
 from textual.pilot import Pilot
 
 from t5panel.tui.app import told_once
@@ -21,8 +21,9 @@ async def asked_for(pilot: Pilot[None], words: str) -> None:
     await pilot.press("ctrl+p")
     await until(pilot, lambda: isinstance(pilot.app.screen, CommandPalette))
     await pilot.press(*words)
-    await pilot.pause(0.3)
-    await pilot.press("enter", "enter")
+    await until(pilot, lambda: bool(pilot.app.screen.query_one(CommandList).option_count))
+    await pilot.press("enter")  # once: a second one would answer what it opens
+    await until(pilot, lambda: not isinstance(pilot.app.screen, CommandPalette))
 
 
 async def test_a_key_of_the_screen_can_be_found_by_its_name(home: Path) -> None:
