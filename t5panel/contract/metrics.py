@@ -8,7 +8,10 @@ from pathlib import Path
 
 import msgspec
 
+from t5panel.contract.reading import decoded, records_in
 from t5panel.contract.records import Metric, Start
+
+START = b'{"kind":"start"'
 
 
 def metrics_that_count(path: Path) -> Iterator[Metric]:
@@ -18,22 +21,14 @@ def metrics_that_count(path: Path) -> Iterator[Metric]:
 
     Raises: OSError when it cannot be read.
     """
-    starts = [metric.step for metric in _metrics(path, b'{"kind":"start"') if isinstance(metric, Start)]
+    decoder = msgspec.json.Decoder(Metric)
+    with path.open("rb") as file:
+        heads = b"".join(line for line in file if line.startswith(START) and line.endswith(b"\n"))
+    starts = [metric.step for metric in decoded(heads, decoder)[0]]
     ends = [min(starts[number + 1 :], default=math.inf) for number in range(len(starts))]
     end, later = math.inf, iter(ends)
-    for metric in _metrics(path):
+    for metric in records_in(path, decoder):
         if isinstance(metric, Start):
             end = next(later, math.inf)
         if metric.step <= end:
             yield metric
-
-
-def _metrics(path: Path, head: bytes = b"") -> Iterator[Metric]:
-    decoder = msgspec.json.Decoder(Metric)
-    with path.open("rb") as file:
-        for line in file:
-            if line.startswith(head) and line.endswith(b"\n"):
-                try:
-                    yield decoder.decode(line)
-                except msgspec.DecodeError:  # a dying writer left it
-                    continue

@@ -13,6 +13,7 @@ import msgspec
 
 from t5panel.contract.layout import RunDir
 from t5panel.contract.metrics import metrics_that_count
+from t5panel.contract.reading import records_in
 from t5panel.contract.records import Evaluation, RunInfo, Sample, Step
 from t5panel.errors import PreflightError, UsageError
 from t5panel.monitor.proc import how_it_ended
@@ -25,6 +26,7 @@ STEP_COLUMNS = tuple(field.name for field in msgspec.structs.fields(Step))
 EVALUATION_COLUMNS = ("time", "step", "eval_loss", "chrf", "bleu", "seconds")
 CARD_COLUMNS = ("used", "total", "utilization", "power", "temperature")
 RANK_COLUMNS = ("rss", "pss")
+HOST_COLUMNS = ("ram_used", "ram_limit")
 
 
 def write_csv(run: RunDir, folder: Path) -> tuple[Path, ...]:
@@ -81,32 +83,17 @@ def _ranks(info: RunInfo) -> range:
 
 def _sample_columns(info: RunInfo) -> Row:
     cards = [f"card{index}_{name}" for index in info.cards for name in CARD_COLUMNS]
-    return ["time", *cards, *(f"rank{rank}_{name}" for rank in _ranks(info) for name in RANK_COLUMNS), *_HOST_COLUMNS]
-
-
-_HOST_COLUMNS = ("ram_used", "ram_limit")
+    return ["time", *cards, *(f"rank{rank}_{name}" for rank in _ranks(info) for name in RANK_COLUMNS), *HOST_COLUMNS]
 
 
 def _sample_rows(run: RunDir, info: RunInfo) -> Iterator[Row]:
     """One row per reading: its cards and ranks by their numbers, so that one that is missing shifts nothing."""
-    for sample in _samples(run.samples):
+    for sample in records_in(run.samples, msgspec.json.Decoder(Sample)):
         cards = {card.index: card for card in sample.cards}
         ranks = {one.rank: one for one in sample.ranks}
         yield [
             sample.time,
             *(getattr(cards.get(index), name, None) for index in info.cards for name in CARD_COLUMNS),
             *(getattr(ranks.get(rank), name, None) for rank in _ranks(info) for name in RANK_COLUMNS),
-            *(getattr(sample, name) for name in _HOST_COLUMNS),
+            *(getattr(sample, name) for name in HOST_COLUMNS),
         ]
-
-
-def _samples(path: Path) -> Iterator[Sample]:
-    if not path.exists():
-        return
-    decoder = msgspec.json.Decoder(Sample)
-    with path.open("rb") as file:
-        for line in file:
-            try:
-                yield decoder.decode(line)
-            except msgspec.DecodeError:
-                continue

@@ -14,6 +14,7 @@ from typing import TypeVar
 import msgspec
 
 from t5panel.contract.layout import RunDir
+from t5panel.contract.reading import decoded
 from t5panel.contract.records import (
     Checkpoint,
     Diagnosis,
@@ -28,7 +29,7 @@ from t5panel.contract.records import (
     Step,
 )
 from t5panel.monitor.alerts import active_alerts
-from t5panel.monitor.pieces import Pieces, decoded, read_steps, split
+from t5panel.monitor.pieces import Pieces, read_steps, split
 from t5panel.monitor.runs import RunState, read_info, read_prepared, read_result, read_state
 from t5panel.monitor.steps import StepLog
 from t5panel.monitor.tail import BLOCK, Tail

@@ -6,19 +6,15 @@ import math
 from array import array
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from statistics import median
-from typing import TypeVar
 
 import msgspec
 
 from t5panel.contract.layout import RunDir
+from t5panel.contract.reading import records_in
 from t5panel.contract.records import ALERTS, Evaluation, Event, Metric, Sample, Start, Status, Step
-from t5panel.monitor.tail import Tail
 
-R = TypeVar("R")
 WARM_UP_STEPS = 3
 """After each start; records that hold any of them are left out of the pace. Kernels are chosen, the caches fill."""
 
@@ -99,7 +95,7 @@ class MachineUse:
 def read_training(run: RunDir, *, since: float = 0.0) -> Training:
     """All of metrics.jsonl; pace, peaks and spans from `since` (unix seconds) on."""
     reader = _TrainingReader(since)
-    for metric in _records(run.metrics, msgspec.json.Decoder(Metric)):
+    for metric in records_in(run.metrics, msgspec.json.Decoder(Metric)):
         reader.add(metric)
     return reader.training()
 
@@ -112,7 +108,7 @@ def read_machine_use(run: RunDir, spans: Spans, *, since: float = 0.0) -> Machin
     vram, rss, readings = (defaultdict[int, int](int) for _ in range(3))
     watts = defaultdict[int, float](float)
     vram_total = rss_total = host_used = host_limit = 0
-    for sample in _records(run.samples, msgspec.json.Decoder(Sample)):
+    for sample in records_in(run.samples, msgspec.json.Decoder(Sample)):
         if not sample.ranks or sample.time < since:
             continue
         held = 0
@@ -138,7 +134,7 @@ def read_alert_counts(run: RunDir) -> dict[str, int]:
     """How often each alert was raised; one that got worse counts once."""
     counts: defaultdict[str, int] = defaultdict(int)
     raised = set[str]()
-    for event in _records(run.events, msgspec.json.Decoder(Event)):
+    for event in records_in(run.events, msgspec.json.Decoder(Event)):
         if event.name not in ALERTS:
             continue
         if event.severity == "info":
@@ -147,26 +143,6 @@ def read_alert_counts(run: RunDir) -> dict[str, int]:
             raised.add(event.name)
             counts[event.name] += 1
     return dict(counts)
-
-
-def _records(path: Path, decoder: msgspec.json.Decoder[R]) -> Iterator[R]:
-    """The records of a file, a block at a time; lines that are none are left out."""
-    tail = Tail(path)
-    while block := tail.read():
-        try:
-            found = decoder.decode_lines(block)
-        except msgspec.DecodeError:
-            found = list(_singly(block, decoder))
-        yield from found
-
-
-def _singly(block: bytes, decoder: msgspec.json.Decoder[R]) -> Iterator[R]:
-    for line in block.splitlines():
-        try:
-            record = decoder.decode(line)
-        except msgspec.DecodeError:
-            continue
-        yield record
 
 
 @dataclass(slots=True)

@@ -6,13 +6,12 @@ from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TypeVar
 
 import msgspec
 
+from t5panel.contract.reading import decoded
 from t5panel.contract.records import Metric, Start, Step
 
-R = TypeVar("R")
 PIECE = 1 << 18
 """Bytes between two known places."""
 
@@ -52,24 +51,6 @@ def split(block: bytes) -> Iterator[bytes]:
         end = block.find(b"\n", begin + PIECE) + 1 or len(block)
         yield block[begin:end]
         begin = end
-
-
-def decoded(block: bytes, decoder: msgspec.json.Decoder[R]) -> tuple[list[R], int]:
-    """The records of whole lines, and how many lines are none: a dying writer may have left them."""
-    try:
-        return decoder.decode_lines(block), 0
-    except msgspec.DecodeError:
-        return _decoded_singly(block.splitlines(), decoder)
-
-
-def _decoded_singly(lines: Sequence[bytes], decoder: msgspec.json.Decoder[R]) -> tuple[list[R], int]:
-    good = []
-    for line in lines:
-        try:
-            good.append(decoder.decode(line))
-        except msgspec.DecodeError:
-            continue
-    return good, len(lines) - len(good)
 
 
 def read_steps(path: Path, pieces: Pieces, low: float, high: float) -> list[Step]:
