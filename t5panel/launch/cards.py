@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from t5panel.contract.layout import PRIVATE, RunDir, write_atomic
+from t5panel.launch.locks import take_lock
 from t5panel.monitor.proc import is_alive, read_process
 
 
@@ -51,14 +51,12 @@ class Cards:
         self._home.mkdir(parents=True, exist_ok=True, mode=PRIVATE)
         for card in self._cards:
             path = self._home / f"{card}.lock"
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            self._held.append(descriptor)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+            descriptor = take_lock(path)
+            if descriptor is None:
                 holder = path.read_text(encoding="utf-8", errors="replace")
                 self.release()
                 return Taken(card, holder or "of another start")
+            self._held.append(descriptor)
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, self._run.run_id.encode(), 0)
         self.leave_line()

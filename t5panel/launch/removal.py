@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from pathlib import Path
 
 from t5panel.contract.layout import RunDir
 from t5panel.errors import UsageError
+from t5panel.launch.locks import take_lock
 from t5panel.monitor.proc import marked
 from t5panel.monitor.runs import read_state
 
@@ -47,11 +47,10 @@ def _held(run: RunDir) -> Iterator[None]:
 
     Raises: UsageError when a supervisor holds it.
     """
-    lock = os.open(run.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    lock = take_lock(run.lock)
+    if lock is None:
+        raise UsageError.of(run.run_id, "is being started", f"t5panel attach {run.run_id}")
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
-    except BlockingIOError as error:
-        raise UsageError.of(run.run_id, "is being started", f"t5panel attach {run.run_id}") from error
     finally:
         os.close(lock)

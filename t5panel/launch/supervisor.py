@@ -6,7 +6,6 @@ Run as `python -P -m t5panel.launch.supervisor RUN_DIR`. One thread, no torch, u
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import math
 import os
 import select
@@ -36,6 +35,7 @@ from t5panel.launch.cards import Cards
 from t5panel.launch.helpers import Helpers
 from t5panel.launch.inquest import before_start, inquest
 from t5panel.launch.journal import Journal
+from t5panel.launch.locks import take_lock
 from t5panel.launch.observer import Observer
 from t5panel.launch.outcome import CUT_SHORT, EXIT_FAULTS, Ending, Outcome, ended_by_user, newest_text, stopped_text
 from t5panel.launch.processes import Stopped, at_free_port, become_subreaper, reap, spawn, stop_all
@@ -479,10 +479,8 @@ def main(path: str, *options: str) -> int:
     `--queue`: wait for cards that others use.
     """
     run = RunDir(Path(path))
-    lock = os.open(run.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    lock = take_lock(run.lock)
+    if lock is None:
         sys.stderr.write("this run already has a supervisor\n")
         return 1
     run.state.unlink(missing_ok=True)  # an earlier supervisor's
