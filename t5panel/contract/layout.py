@@ -33,6 +33,10 @@ class RunDir:
         """What the environment of every process of this run carries. Two runs may share a name, never a folder."""
         return {RUN_ID_VARIABLE: self.run_id, RUN_DIR_VARIABLE: str(self.path.resolve())}
 
+    def mark_of(self, supervisor: int) -> dict[str, str]:
+        """What the environment of all that one supervisor started for this run carries, and of nothing else."""
+        return {RUN_DIR_VARIABLE: self.mark[RUN_DIR_VARIABLE], SUPERVISOR_VARIABLE: str(supervisor)}
+
     @property
     def run_json(self) -> Path:
         """Resolved spec, command, versions, plan; written once."""

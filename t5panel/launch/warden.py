@@ -10,7 +10,7 @@ import os
 import signal
 from collections.abc import Iterable
 
-from t5panel.contract.layout import RUN_DIR_VARIABLE, SUPERVISOR_VARIABLE, RunDir
+from t5panel.contract.layout import RunDir
 from t5panel.contract.process import carrying
 from t5panel.launch.processes import stop_all
 
@@ -51,5 +51,5 @@ def _watch(run: RunDir, supervisor: int, pipe: int) -> None:
         signal.signal(number, signal.SIG_IGN)
     if os.read(pipe, 1):
         return
-    mark = {RUN_DIR_VARIABLE: run.mark[RUN_DIR_VARIABLE], SUPERVISOR_VARIABLE: str(supervisor)}
+    mark = run.mark_of(supervisor)
     stop_all(lambda: carrying(mark), lambda: None, grace=0.0)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import msgspec
 
-from t5panel.contract.layout import RUN_DIR_VARIABLE, SUPERVISOR_VARIABLE, RunDir, write_atomic
+from t5panel.contract.layout import SUPERVISOR_VARIABLE, RunDir, write_atomic
 from t5panel.contract.process import carrying, pidfd_of, start_time_of
 from t5panel.contract.records import RankId
 from t5panel.contract.spec import RunSpec
@@ -76,10 +76,11 @@ def read_spec(run: RunDir) -> RunSpec:
 
 def _die_with_supervisor(run: RunDir) -> None:
     """Watch the supervisor and end at once when it ends, and all else of its run with us: no orphan keeps a card."""
-    supervisor = os.environ.get(SUPERVISOR_VARIABLE)
-    if supervisor is None:
+    named = os.environ.get(SUPERVISOR_VARIABLE)
+    if named is None:
         return
-    wait = wait_for_end_of(int(supervisor))
+    supervisor = int(named)
+    wait = wait_for_end_of(supervisor)
 
     def watch() -> None:
         wait()
@@ -91,15 +92,14 @@ def _die_with_supervisor(run: RunDir) -> None:
     threading.Thread(target=watch, name="supervisor-guard", daemon=True).start()
 
 
-def end_others(run: RunDir, supervisor: str) -> None:
+def end_others(run: RunDir, supervisor: int) -> None:
     """Kill what else this supervisor started for the run and cannot end any more: a frozen rank, a daemon of a rank.
 
     What a later supervisor starts is not touched. Ranks come last: each does the same, so none is killed by another
     one before that one has ended the rest.
     """
-    mark = {RUN_DIR_VARIABLE: run.mark[RUN_DIR_VARIABLE], SUPERVISOR_VARIABLE: supervisor}
     ranks = {msgspec.json.decode(path.read_bytes(), type=RankId).pid for path in run.ranks.glob("[0-9]*")}
-    others = set(carrying(mark)) - {os.getpid()}
+    others = set(carrying(run.mark_of(supervisor))) - {os.getpid()}
     for pid in (*(others - ranks), *(others & ranks)):
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)

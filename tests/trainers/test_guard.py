@@ -126,7 +126,7 @@ def test_ranks_end_what_their_dead_supervisor_started_and_nothing_of_the_next_on
         (run.ranks / "0").write_bytes(msgspec.json.encode(RankId(0, frozen.pid, start_time_of(frozen.pid) or 0)))
         frozen.send_signal(signal.SIGSTOP)
 
-        guard.end_others(run, "17")
+        guard.end_others(run, 17)
 
         assert (frozen.wait(5), daemon.wait(5)) == (-signal.SIGKILL, -signal.SIGKILL)
         assert later.poll() is None
