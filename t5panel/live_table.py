@@ -10,10 +10,9 @@ from rich.text import Text
 from t5panel.contract.records import Sample
 from t5panel.monitor.history import Snapshot
 from t5panel.plan.machine import GIB
-from t5panel.render import mib
+from t5panel.render import NEARLY_FULL, mib
 
 BAR_CELLS = 20
-NEARLY_FULL = 0.92
 
 
 def live_tables(snapshot: Snapshot) -> Group:

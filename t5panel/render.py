@@ -24,6 +24,8 @@ SEVERITY_MARK = {"info": "·", "warning": "!", "error": "✗"}
 _NOT_TEXT = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f]")
 MEMORY_PARTS = ("weights", "gradients", "optimizer", "activations", "logits", "buckets", "workspace")
 MEMORY_BASIS = "the model's own step replayed through torch's allocator at the longest rows (README, Measured)"
+NEARLY_FULL = 0.92
+"""Share of a memory from which it is shown in another colour."""
 WORTH_TELLING = 0.05
 """Share of a step spent waiting for data."""
 TRACEBACK_LINES = 8
@@ -234,8 +236,7 @@ def progress_line(snapshot: Snapshot, *, briefly: bool = False) -> str:
     words = _step_words(snapshot)
     if snapshot.samples_per_second:
         words.append(f"{snapshot.samples_per_second:.1f} samples/s")
-    if snapshot.data_wait is not None and snapshot.data_wait >= WORTH_TELLING:
-        words.append(f"waits for data {snapshot.data_wait:.0%}")
+    words += data_wait_words(snapshot)
     if snapshot.sample and snapshot.sample.ranks and not briefly:
         words.append("RAM " + " ".join(f"{rank.rss / 2**20:.0f}" for rank in snapshot.sample.ranks) + " MiB")
     if snapshot.sample and snapshot.sample.cards and not briefly:
@@ -245,6 +246,12 @@ def progress_line(snapshot: Snapshot, *, briefly: bool = False) -> str:
     if state.phase != "running":
         words.append(state.phase)
     return " · ".join(words)
+
+
+def data_wait_words(snapshot: Snapshot) -> list[str]:
+    """`waits for data 12%`: the share of the last steps, where it is worth telling."""
+    wait = snapshot.data_wait
+    return [] if wait is None or wait < WORTH_TELLING else [f"waits for data {wait:.0%}"]
 
 
 def _step_words(snapshot: Snapshot) -> list[str]:
@@ -306,14 +313,14 @@ def change_texts(changes: Iterable[Change]) -> Iterator[str]:
     """`num_gpus 3 → 2, gradient_accumulation_steps 2 → 3 from step 14 on`: what each resume changed."""
     for change in changes:
         words = (
-            f"{key.removeprefix('train.')} {_plain(change.before[key])} → {_plain(value)}"
+            f"{key.removeprefix('train.')} {value_text(change.before[key])} → {value_text(value)}"
             for key, value in change.after.items()
         )
         yield f"{', '.join(words)} from step {change.step:,} on"
 
 
-def _plain(value: object) -> str:
-    """A value of a spec as YAML has it."""
+def value_text(value: object) -> str:
+    """A value of a spec as YAML has it; `empty` for none."""
     return "empty" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 

@@ -9,9 +9,10 @@ from itertools import zip_longest
 from typing import Any
 
 from t5panel.monitor.compare import Comparison, Figures, Setup, Stability
+from t5panel.plan.cards import short_name
 from t5panel.plan.machine import GIB
 from t5panel.plan.planning import formula
-from t5panel.render import duration, gib, loss_text, mib
+from t5panel.render import duration, gib, loss_text, mib, value_text
 from t5panel.render_speed import count_text, rough
 
 UNKNOWN = "—"
@@ -163,7 +164,7 @@ def _text(value: Any, write: Callable[[Any], str]) -> str:  # noqa: ANN401
 
 def _value(value: Any) -> str:  # noqa: ANN401
     """A value of a spec as YAML has it."""
-    return UNKNOWN if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    return _text(value, value_text)
 
 
 def _place(run: Figures) -> str:
@@ -171,9 +172,7 @@ def _place(run: Figures) -> str:
     if run.on_cpu:
         return f"{setup.world_size} CPU ranks{', REHEARSAL' if run.rehearsal else ''}"
     kinds = {name: setup.cards.count(name) for name in setup.cards}
-    names = ", ".join(
-        f"{count} × {name.removeprefix('NVIDIA ').removeprefix('GeForce ')}" for name, count in kinds.items()
-    )
+    names = ", ".join(f"{count} × {short_name(name)}" for name, count in kinds.items())
     return names or _text(setup.world_size, lambda count: f"{count} cards")
 
 

@@ -5,6 +5,7 @@ Readers skip unknown fields. Rank 0 writes the metrics and the result; the super
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal
 
 import msgspec
@@ -13,6 +14,11 @@ Phase = Literal["starting", "running", "evaluating", "saving", "stopping", "paus
 Severity = Literal["info", "warning", "error"]
 PORT = "@free-port@"
 ENDED: frozenset[Phase] = frozenset({"finished", "failed", "stopped"})
+
+
+def finite_or_none(value: float) -> float | None:
+    """A number as records hold it: None where it is not finite."""
+    return value if math.isfinite(value) else None
 
 
 class Record(msgspec.Struct, frozen=True, gc=False, omit_defaults=False):

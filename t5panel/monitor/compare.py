@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from t5panel.contract.deepspeed_keys import is_offloaded
 from t5panel.contract.layout import RunDir
-from t5panel.contract.records import ENDED, Phase, RunInfo
+from t5panel.contract.records import ENDED, Phase, RunInfo, finite_or_none
 from t5panel.errors import Fault, UsageError
 from t5panel.monitor.measured import (
     LossCurve,
@@ -280,16 +279,12 @@ def _learning(training: Training) -> Learning:
         step=step,
         max_steps=start.max_steps if start else None,
         samples=step * start.effective_batch if step is not None and start else None,
-        loss_first=_finite(curve.values[0]) if curve.values else None,
-        loss_last=_finite(curve.values[-1]) if curve.values else None,
+        loss_first=finite_or_none(curve.values[0]) if curve.values else None,
+        loss_last=finite_or_none(curve.values[-1]) if curve.values else None,
         eval_step=evaluation.step if evaluation else None,
         eval_loss=evaluation.eval_loss if evaluation else None,
         chrf=evaluation.chrf if evaluation else None,
     )
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
 
 
 def _memory(run: RunDir, state: RunState, training: Training, use: MachineUse) -> MemoryPeak:

@@ -83,9 +83,14 @@ CARDS: dict[str, CardPeaks] = {card.name: card for card in _TABLE}
 """By NVML's product name without `NVIDIA` and `GeForce`. An RTX 3080 of 20 GB bears the name of the one of 10 GB."""
 
 
+def short_name(name: str) -> str:
+    """NVML's name of a card without the maker's words."""
+    return name.removeprefix("NVIDIA ").removeprefix("GeForce ")
+
+
 def peaks_of(name: str) -> CardPeaks | None:
     """The limits of a card by its NVML name, with or without the maker's; None for a card that is not listed."""
-    return CARDS.get(name.removeprefix("NVIDIA ").removeprefix("GeForce "))
+    return CARDS.get(short_name(name))
 
 
 def slowest(cards: Sequence[CardPeaks]) -> CardPeaks:

@@ -13,7 +13,7 @@ from t5panel.plan.context import Context
 from t5panel.plan.machine import CardFacts
 from t5panel.plan.need import Need
 from t5panel.plan.step import OptimizerName, TrainingStep
-from t5panel.plan.table import NoTableError
+from t5panel.plan.table import UNKNOWN, NoTableError
 from t5panel.plan.zero import Zero
 
 Verdict = Literal["fits", "tight", "no"]
@@ -24,7 +24,6 @@ OPTIMIZERS: Mapping[str, OptimizerName] = {
     "adamw_torch_fused": "adamw_fused",
     "adafactor": "adafactor",
 }
-UNKNOWN = "has no memory table, so no peak can be predicted"
 
 
 @dataclass(frozen=True, slots=True)

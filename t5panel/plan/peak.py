@@ -225,7 +225,7 @@ def _prepared(transformers: str, kind: str, shape: Shape, given: bool) -> _Prepa
 
 
 def _is_below(terms: Terms, other: Terms) -> bool:
-    """Whether a polynomial is another's equal nowhere and above it never, whatever the rows and tokens."""
+    """Whether a polynomial is another one than this, and never above it, whatever the rows and tokens."""
     mine, its = dict(terms), dict(other)
     return terms != other and all(mine.get(index, 0.0) <= its.get(index, 0.0) for index in {*mine, *its})
 

@@ -12,6 +12,7 @@ from t5panel.contract.memory_table import Section, Table, minor, table_name
 from t5panel.errors import UsageError
 
 FOLDER = "tables"
+UNKNOWN = "has no memory table, so no peak can be predicted"
 
 
 class NoTableError(UsageError):
@@ -29,7 +30,7 @@ def load_table(transformers: str) -> Table:
         known = ", ".join(sorted(shipped_versions()))
         raise NoTableError.of(
             f"transformers {minor(transformers)}",
-            "has no memory table, so no peak can be predicted",
+            UNKNOWN,
             f"known: {known}; `python -m t5panel.trainers.simulator FOLDER` builds one for the installed version",
         )
     return msgspec.json.decode(lzma.decompress(path.read_bytes()), type=Table)

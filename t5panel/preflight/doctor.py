@@ -16,6 +16,7 @@ from t5panel.contract.shapes import builtin_shape, is_builtin
 from t5panel.contract.spec import DataSpec, ModelSpec, RunSpec
 from t5panel.errors import UsageError
 from t5panel.monitor.hardware import Driver, Nvml, cores
+from t5panel.plan.cards import short_name
 from t5panel.plan.disk import checkpoint_bytes, checkpoints_kept
 from t5panel.plan.machine import GIB, Machine
 from t5panel.plan.planning import Finding, resolve_device, used_cards, wants_rehearsal
@@ -152,8 +153,7 @@ def _cards(patient: Patient) -> Iterator[Check]:
 def card_text(reading: CardReading) -> str:
     """`RTX 3080, 0.3 of 20.0 GiB in use, 54 °C, 112 W`."""
     card = reading.card
-    name = reading.name.removeprefix("NVIDIA ").removeprefix("GeForce ")
-    words = [name, f"{card.used / GIB:.1f} of {card.total / GIB:.1f} GiB in use"]
+    words = [short_name(reading.name), f"{card.used / GIB:.1f} of {card.total / GIB:.1f} GiB in use"]
     if card.temperature is not None:
         words.append(f"{card.temperature} °C")
     if card.power is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from t5panel.monitor.hardware import Nvml, cores, host_memory
+from t5panel.plan.cards import short_name
 from t5panel.plan.machine import CardFacts, Machine
 
 
@@ -13,11 +14,7 @@ def read_machine() -> Machine:
     driver = nvml.driver() if found else None
     version = driver.version if driver else ""
     cards = tuple(
-        CardFacts(card.index, _short(nvml.name(card.index)), card.total, card.used, version) for card in found
+        CardFacts(card.index, short_name(nvml.name(card.index)), card.total, card.used, version) for card in found
     )
     _, limit = host_memory()
     return Machine(cards, ram_limit=limit, cores=cores())
-
-
-def _short(name: str) -> str:
-    return name.removeprefix("NVIDIA ").removeprefix("GeForce ")

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from t5panel.contract.records import Evaluation, Prediction
+from t5panel.contract.records import Evaluation, Prediction, finite_or_none
 from t5panel.trainers.data import Row, Split, collate
 from t5panel.trainers.guard import Rank
 from t5panel.trainers.loss import IGNORED, summed_loss, target_tokens, to_device
@@ -61,7 +61,7 @@ class Evaluator:
             total += summed_loss(model, to_device(batch, self._ranks.device))
         loss_sum, token_sum = self._ranks.sum([total.item(), float(tokens)])
         loss = loss_sum / max(token_sum, 1.0)
-        return loss if math.isfinite(loss) else None
+        return finite_or_none(loss)
 
     def _predictions(self, generator: Any) -> list[Prediction]:  # noqa: ANN401
         wanted = min(self._spec.data.max_predict_samples, self._split.eval_rows)

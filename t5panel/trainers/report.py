@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import resource
 import time
 from collections.abc import Iterator
@@ -15,7 +14,17 @@ import torch
 from torch import Tensor
 
 from t5panel.contract.layout import append_line, write_atomic
-from t5panel.contract.records import Checkpoint, Evaluation, Metric, Result, Start, Status, Step, encode_line
+from t5panel.contract.records import (
+    Checkpoint,
+    Evaluation,
+    Metric,
+    Result,
+    Start,
+    Status,
+    Step,
+    encode_line,
+    finite_or_none,
+)
 from t5panel.trainers.checkpoint import lacks_space
 from t5panel.trainers.data import Split
 from t5panel.trainers.guard import Rank
@@ -103,7 +112,7 @@ class Reporter:
         meter = self.meter
         [loss_sum] = self._ranks.sum([meter.summed_loss()])
         seconds = meter.seconds
-        loss = _finite(loss_sum / max(meter.tokens, 1.0))
+        loss = finite_or_none(loss_sum / max(meter.tokens, 1.0))
         if self._recorded == 0:
             self._first = loss if self._resumed_first is None else self._resumed_first
             self._timed = (meter.steps, seconds)
@@ -121,7 +130,7 @@ class Reporter:
                 epoch=samples / self._split.train_rows,
                 loss=loss,
                 learning_rate=learning_rate,
-                grad_norm=None if grad_norm is None else _finite(grad_norm),
+                grad_norm=None if grad_norm is None else finite_or_none(grad_norm),
                 samples=samples,
                 target_tokens=round(meter.tokens),
                 step_seconds=seconds / max(meter.steps, 1),
@@ -202,7 +211,3 @@ def first_loss(metrics: Path) -> float | None:
                 if isinstance(metric, Step):
                     return metric.loss
     return None
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None

@@ -9,7 +9,7 @@ from pathlib import Path
 from textual.pilot import Pilot
 
 from t5panel.contract.layout import RunDir
-from t5panel.monitor.history import History
+from t5panel.monitor.runs import read_info
 from t5panel.tui.app import PanelApp
 from t5panel.tui.messages import RunChosen
 from t5panel.tui.screens.opening import OpeningScreen
@@ -30,7 +30,7 @@ def write_picture(run: RunDir, path: Path, *, width: int, height: int) -> None:
 
     Raises: OSError when the file cannot be written; T5PanelError when the run cannot be read; TimeoutError.
     """
-    History(run).refresh()
+    read_info(run)
     app = PanelApp(Wish("deepspeed", {}, None))
 
     async def draw(pilot: Pilot[object]) -> None:

@@ -10,7 +10,7 @@ from textual.widget import Widget
 
 from t5panel.contract.records import Card, Sample
 from t5panel.plan.machine import GIB
-from t5panel.render import mib
+from t5panel.render import NEARLY_FULL, mib
 from t5panel.tui.parts import Part
 from t5panel.tui.view import RunView
 from t5panel.tui.widgets.bars import bar
@@ -52,7 +52,7 @@ def memory_parts(sample: Sample, width: int) -> Iterator[Part]:
 
 
 def _scarce(sample: Sample) -> bool:
-    return sample.ram_used > 0.92 * sample.ram_limit
+    return sample.ram_used > NEARLY_FULL * sample.ram_limit
 
 
 def _line(name: str, used: int, total: int, width: int, series: str) -> Iterator[Part]:

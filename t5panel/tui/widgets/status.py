@@ -11,7 +11,7 @@ from textual.widgets import Static
 from t5panel.contract.records import Phase
 from t5panel.errors import Fault
 from t5panel.monitor.history import Snapshot
-from t5panel.render import duration, headline, loss_text, pause_text, phase_word
+from t5panel.render import data_wait_words, duration, headline, loss_text, pause_text, phase_word
 from t5panel.tui.faults import fault_parts
 from t5panel.tui.parts import Part
 from t5panel.tui.view import RunView
@@ -30,8 +30,6 @@ PHASES: dict[Phase, tuple[str, str]] = {
     "stopped": ("■", "$warning"),
 }
 """Sign and colour of each phase."""
-WAIT_WORTH_SAYING = 0.05
-"""Share of a step from which its wait for data stands among what there is to say; the plot of samples/s always says."""
 LOUD: dict[Phase, str] = {"failed": "bold $error", "paused": "bold $warning"}
 """Phases whose sentence is what the user came for."""
 
@@ -100,9 +98,7 @@ def _last_line(snapshot: Snapshot) -> str:
     if snapshot.evaluations:
         done = snapshot.evaluations[-1]
         words.append(f"evaluated at step {done.step:,}" + (f": chrF {done.chrf:.1f}" if done.chrf is not None else ""))
-    if snapshot.data_wait is not None and snapshot.data_wait >= WAIT_WORTH_SAYING:
-        words.append(f"waits for data {snapshot.data_wait:.0%}")
-    return " · ".join(words)
+    return " · ".join((*words, *data_wait_words(snapshot)))
 
 
 def _preparation(snapshot: Snapshot) -> Iterator[Part]:

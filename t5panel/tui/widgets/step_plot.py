@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from functools import partial
 
 from textual import events
 from textual.reactive import reactive
 
+from t5panel.contract.records import finite_or_none
 from t5panel.monitor.history import Snapshot
 from t5panel.monitor.steps import QUANTITIES, Quantity, StepLog
 from t5panel.render import loss_text
@@ -186,12 +186,8 @@ def readout(steps: StepLog, quantity: Quantity, cursor: int) -> str:
     if found is None:
         return ""
     step, values = found
-    words = [f"step {step:,}", f"loss {loss_text(_known(values['loss']))}", f"lr {values['learning_rate']:.1e}"]
+    words = [f"step {step:,}", f"loss {loss_text(finite_or_none(values['loss']))}", f"lr {values['learning_rate']:.1e}"]
     if quantity in ("grad_norm", "samples_per_second"):
-        value = _known(values[quantity])
+        value = finite_or_none(values[quantity])
         words.append(f"{NAMES[quantity]} {'—' if value is None else number_text(value)}")
     return "  ".join(words)
-
-
-def _known(value: float) -> float | None:
-    return value if math.isfinite(value) else None
