@@ -83,6 +83,18 @@ CARDS: dict[str, CardPeaks] = {card.name: card for card in _TABLE}
 """By NVML's product name without `NVIDIA` and `GeForce`. An RTX 3080 of 20 GB bears the name of the one of 10 GB."""
 
 
+AMPERE_WORKSPACE, HOPPER_WORKSPACE = (2 * 4096 + 8 * 16) * 1024, 8 * 4096 * 1024
+"""Bytes of a cuBLAS workspace. Source: parseChosenWorkspaceSize in torch's CublasHandlePool.cpp; both were measured."""
+HOPPER = ("H100", "H200", "H800", "H20", "GH200")
+"""First words of the names of cards of compute capability 9.0."""
+
+
+def cublas_workspace(name: str) -> int:
+    """Bytes of one cuBLAS workspace that torch takes on a card, by its NVML name."""
+    words = short_name(name).split()
+    return HOPPER_WORKSPACE if words and words[0] in HOPPER else AMPERE_WORKSPACE
+
+
 def short_name(name: str) -> str:
     """NVML's name of a card without the maker's words."""
     return name.removeprefix("NVIDIA ").removeprefix("GeForce ")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from t5panel.contract.memory_table import minor
 from t5panel.contract.shapes import Shape
 from t5panel.contract.spec import RunSpec
+from t5panel.plan.cards import AMPERE_WORKSPACE, cublas_workspace
 from t5panel.plan.context import Context
 from t5panel.plan.machine import CardFacts
 from t5panel.plan.need import Need
@@ -64,8 +65,8 @@ def card_memory(need: Need, card: CardFacts, context: Context) -> CardMemory:
     return CardMemory(card.index, card.total - card.used, context.size, context.basis, need)
 
 
-def training_step(spec: RunSpec, shape: Shape, versions: Mapping[str, str]) -> TrainingStep:
-    """The step that our trainers run for a spec, at its longest rows.
+def training_step(spec: RunSpec, shape: Shape, versions: Mapping[str, str], cards: Iterable[CardFacts]) -> TrainingStep:
+    """The step that our trainers run for a spec on some cards, at its longest rows.
 
     Raises: NoTableError for settings of DeepSpeed whose memory nobody has looked at.
     """
@@ -74,8 +75,8 @@ def training_step(spec: RunSpec, shape: Shape, versions: Mapping[str, str]) -> T
     return TrainingStep(
         shape,
         train.per_device_train_batch_size,
-        _padded(data.max_source_length),
-        _padded(data.max_target_length),
+        padded(data.max_source_length),
+        padded(data.max_target_length),
         precision="bf16" if zero else "autocast" if train.bf16 else "fp32",
         attention=spec.model.attn_implementation,
         checkpointing=train.gradient_checkpointing,
@@ -85,6 +86,7 @@ def training_step(spec: RunSpec, shape: Shape, versions: Mapping[str, str]) -> T
         accumulation=train.gradient_accumulation_steps,
         wrapper="zero" if zero else "ddp-view" if spec.num_gpus > 1 else "none",
         zero=zero,
+        workspace=max((cublas_workspace(card.name) for card in cards), default=AMPERE_WORKSPACE),
         transformers=minor(versions["transformers"]),
     )
 
@@ -100,5 +102,6 @@ def _zero(spec: RunSpec) -> Zero:
     return Zero.from_config(config, spec.num_gpus)
 
 
-def _padded(length: int) -> int:
+def padded(length: int) -> int:
+    """A length in tokens as our batches have it."""
     return -(-length // LENGTH_ROUNDING) * LENGTH_ROUNDING

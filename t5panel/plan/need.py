@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from t5panel.plan.peak import CUBLAS_WORKSPACE, WORKSPACES, Peak, peak_of
+from t5panel.plan.peak import Peak, peak_of
 from t5panel.plan.replay import Held, held_by
 from t5panel.plan.step import TrainingStep
 from t5panel.plan.zero import Zero
@@ -82,8 +82,7 @@ def _zero_parts(step: TrainingStep, zero: Zero, requested: int) -> Peak:
     optimizer = 0 if zero.offload_optimizer else 12 * (shard if zero.stage else total)
     doubled = 2 if zero.overlaps and zero.stage in (1, 2) else 1
     buckets = 2 * zero.reduce_bucket_size * doubled if zero.stage else 0
-    workspace = WORKSPACES * CUBLAS_WORKSPACE
-    rest = requested - weights - optimizer - workspace
+    rest = requested - weights - optimizer - step.workspaces
     buckets = min(buckets, max(0, rest))
     return Peak(
         weights=weights,
@@ -92,6 +91,6 @@ def _zero_parts(step: TrainingStep, zero: Zero, requested: int) -> Peak:
         activations=rest - buckets,
         logits=0,
         buckets=buckets,
-        workspace=workspace,
+        workspace=step.workspaces,
         place="step",
     )

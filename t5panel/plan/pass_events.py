@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from typing import Any
 
 from t5panel.contract.memory_table import WORKSPACE, Birth, Death, Place, Ready, Section
-from t5panel.plan.peak import CUBLAS_WORKSPACE
 from t5panel.plan.step import TrainingStep, sections_in_order
 from t5panel.plan.table import sections_of
 
@@ -51,7 +50,7 @@ def pass_of(step: TrainingStep) -> list[PassEvent]:
         for event in section.events:
             if isinstance(event, Birth):
                 key = next(keys)
-                size = CUBLAS_WORKSPACE if event.monomial == WORKSPACE else size_of(event)
+                size = step.workspace if event.monomial == WORKSPACE else size_of(event)
                 mine[event.label] = key
                 events.append(("+", key, size))
             elif isinstance(event, Death):

@@ -11,10 +11,6 @@ from t5panel.contract.shapes import Shape
 from t5panel.plan.step import OptimizerName, Parameter, TrainingStep, lengths_of, parameters_of, sections_in_order
 from t5panel.plan.table import sections_of
 
-CUBLAS_WORKSPACE = 8_519_680
-"""Bytes of one cuBLAS workspace on cards before Hopper (`:4096:2:16:8`). Source: torch's CUDA notes; measured."""
-WORKSPACES = 2
-"""One of the thread that runs forward, one of autograd's."""
 FUSED_COUNTER = 4
 BITSANDBYTES_FROM = 4096
 """Elements; smaller tensors keep their moments in float32."""
@@ -126,7 +122,7 @@ def peak_of(step: TrainingStep) -> Peak:
         activations=activations,
         logits=logits,
         buckets=states.buckets,
-        workspace=WORKSPACES * CUBLAS_WORKSPACE,
+        workspace=step.workspaces,
         place=place,
     )
 

@@ -172,7 +172,7 @@ def _cards(
     try:
         if "transformers" not in versions:
             raise NoTableError.of("transformers", "is not installed where the ranks run, so no peak can be predicted")
-        need = need_of(training_step(spec, shape, versions))
+        need = need_of(training_step(spec, shape, versions, used))
     except NoTableError as error:
         return (), tuple(
             Finding("warning", "memory.unknown", f"{fault.where} {fault.message}", fault.hint) for fault in error.faults

@@ -6,6 +6,7 @@ counters of torch's allocator. Fields that are not needed are ignored.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any, Literal
@@ -15,6 +16,8 @@ import msgspec
 from t5panel.contract.memory_table import minor
 from t5panel.contract.shapes import SHAPES, Shape
 from t5panel.errors import Fault, UsageError
+from t5panel.plan.cards import AMPERE_WORKSPACE, cublas_workspace
+from t5panel.plan.memory import padded
 from t5panel.plan.need import Need, need_of
 from t5panel.plan.step import OptimizerName, TrainingStep, Wrapper
 from t5panel.plan.table import NoTableError
@@ -59,6 +62,8 @@ class Config(msgspec.Struct, frozen=True):
     pad: bool = True
     dropout: float = 0.1
     loop: Literal["plain", "trainer", "ddp1", "zero", "product"] = "plain"
+    """Who trains; `product` is our own trainer of `method`."""
+    method: Literal["manual", "trainer", "deepspeed"] = "manual"
     ga: int = 1
     """Forward passes in one optimizer step."""
     expand: bool = False
@@ -88,6 +93,10 @@ class MeasuredStep(msgspec.Struct, frozen=True):
     ok: bool = True
     tf: str = ""
     torch: str = ""
+    gpu: str = ""
+    """The card's NVML name."""
+    cublas_ws: str = ""
+    """CUBLAS_WORKSPACE_CONFIG, if it was set."""
     steady: Counters | None = None
 
 
@@ -149,18 +158,21 @@ def step_of(record: MeasuredStep) -> TrainingStep:
     Raises: UsageError for a shape that cannot be, NoTableError for what no table knows.
     """
     cfg, shape = record.cfg, shape_of(record.cfg.model)
+    if cfg.loop == "product":
+        shape = replace(shape, tied=True)
     if cfg.reent:
         raise NoTableError.of("cfg.reent", "reentrant checkpointing is in no memory table", "leave it out")
     sizes = {"bs": cfg.bs, "enc": cfg.enc, "dec": cfg.dec, "ga": cfg.ga, "world": cfg.world}
     if small := [name for name, size in sizes.items() if size < 1]:
         raise UsageError.of(", ".join(f"cfg.{name}" for name in small), "must be at least 1")
-    zero = _zero(cfg) if cfg.loop == "zero" else None
+    zero = _zero(cfg) if _wrapper(cfg) == "zero" else None
+    pad = padded if cfg.loop == "product" else int
     transformers = "5.23" if cfg.contig and minor(record.tf) == "5.17" else record.tf  # the later one's bias
     return TrainingStep(
         shape,
         cfg.bs,
-        cfg.enc,
-        cfg.dec,
+        pad(cfg.enc),
+        pad(cfg.dec),
         precision="bf16" if zero or cfg.mode == "pure_bf16" else "autocast" if cfg.mode == "hf_bf16" else "fp32",
         attention=cfg.attn,
         padded=cfg.pad,
@@ -173,6 +185,7 @@ def step_of(record: MeasuredStep) -> TrainingStep:
         zero=zero,
         chunk=cfg.cce,
         expandable_segments=cfg.expand,
+        workspace=_workspace(record),
         transformers=minor(transformers),
     )
 
@@ -238,11 +251,21 @@ def _loss(cfg: Config) -> Literal["model", "trainer", "summed", "chunked", "one-
 
 
 def _wrapper(cfg: Config) -> Wrapper:
+    if cfg.loop == "product":
+        return "zero" if cfg.method == "deepspeed" else "ddp-view" if cfg.world > 1 else "none"
     if cfg.loop == "zero":
         return "zero"
     if cfg.loop == "ddp1":
         return "ddp-view" if cfg.gabv else "ddp"
     return "none"
+
+
+def _workspace(record: MeasuredStep) -> int:
+    """Bytes of a cuBLAS workspace: as its variable says, `:KiB:count` and so on, else as the card's own default."""
+    pieces = re.findall(r":(\d+):(\d+)", record.cublas_ws)
+    if pieces:
+        return sum(1024 * int(size) * int(count) for size, count in pieces)
+    return cublas_workspace(record.gpu) if record.gpu else AMPERE_WORKSPACE
 
 
 def _prediction(record: MeasuredStep, need: Need, context: int) -> Prediction:

@@ -167,7 +167,7 @@ def _replayed(job: Job, options: list[Option], sure: Option | None) -> tuple[Opt
         if not doubtful:
             break
         option = doubtful[0]
-        need = need_of(training_step(option.spec, job.shape, job.versions))
+        need = need_of(training_step(option.spec, job.shape, job.versions, job.cards))
         if all(replace(card, need=need).verdict == "fits" for card in job.memory):
             return option, need.high
         overhead = need.high / _requested(job, option.spec)
@@ -246,7 +246,7 @@ def _options(job: Job, variant: RunSpec, rows: int) -> Iterator[Option]:
 
 def _requested(job: Job, spec: RunSpec) -> int:
     """Bytes that a step asks for at its peak, in closed form."""
-    step = training_step(spec, job.shape, job.versions)
+    step = training_step(spec, job.shape, job.versions, job.cards)
     return zero_peak(step) if step.zero else peak_of(step).requested
 
 

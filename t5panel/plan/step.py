@@ -8,6 +8,7 @@ from typing import Literal
 
 from t5panel.contract.memory_table import Loss, Precision, kind_key
 from t5panel.contract.shapes import Shape
+from t5panel.plan.cards import AMPERE_WORKSPACE
 from t5panel.plan.zero import Zero
 
 OptimizerName = Literal["adamw_fused", "adamw_foreach", "adamw_loop", "adamw_8bit", "adafactor"]
@@ -36,6 +37,8 @@ class TrainingStep:
     chunk: int = 0
     """Target tokens of a chunk of a chunked loss."""
     expandable_segments: bool = False
+    workspace: int = AMPERE_WORKSPACE
+    """Bytes of one cuBLAS workspace: the card decides it."""
     transformers: str = "5.23"
 
     @property
@@ -70,6 +73,11 @@ class TrainingStep:
             "T": -(-self.target // 32) * 32,
             "c": min(self.chunk, self.batch * self.target),
         }
+
+    @property
+    def workspaces(self) -> int:
+        """Bytes of the cuBLAS workspaces that stay: of the thread that runs forward, and of autograd's."""
+        return 2 * self.workspace
 
     @property
     def input_sizes(self) -> tuple[int, ...]:

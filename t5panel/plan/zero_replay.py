@@ -8,7 +8,7 @@ from functools import lru_cache
 
 from t5panel.contract.shapes import Shape
 from t5panel.plan.pass_events import pass_of
-from t5panel.plan.peak import CUBLAS_WORKSPACE, WORKSPACES, Walk, walk_of
+from t5panel.plan.peak import Walk, walk_of
 from t5panel.plan.replay import STEPS, Card, Held
 from t5panel.plan.step import TrainingStep, parameters_of
 from t5panel.plan.table import NoTableError
@@ -138,7 +138,7 @@ def _pass(step: TrainingStep, zero: Zero) -> Pass:
         tail=tail,
         fading=() if at_the_end else _fading(step, walk, first, more),
         kept=tail,
-        work=WORKSPACES * CUBLAS_WORKSPACE,
+        work=step.workspaces,
     )
 
 
