@@ -125,7 +125,7 @@ def test_a_second_between_readings_costs_a_training_step_nothing() -> None:
     def step() -> float:
         begin = time.perf_counter()
         with torch.autocast("cuda", torch.bfloat16):
-            loss = model(input_ids=ids, labels=ids[:, :128]).loss
+            loss = model(input_ids=ids, labels=ids[:, :128].contiguous()).loss
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
