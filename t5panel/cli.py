@@ -12,12 +12,13 @@ import time
 from collections.abc import Callable, Mapping
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
 from t5panel import __version__
 from t5panel.errors import ExitCode, Fault, T5PanelError, UsageError
+from t5panel.language import LANGUAGES, Language, chosen_language, speak
 
 if TYPE_CHECKING:
     from t5panel.contract.layout import RunDir
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from t5panel.wish import Wish
 
 Handler = Callable[..., Any]
+C = TypeVar("C", bound=click.Command)
 KILL_WAIT_SECONDS = 15.0
 SMALLEST_PICTURE = 15
 SILENCE_SECONDS = 180.0
@@ -62,6 +64,22 @@ def run_options(command: Handler) -> Handler:
     ]
     for option in reversed(options):
         command = option(command)
+    return command
+
+
+def _speak(context: click.Context, _option: click.Parameter, asked: Language | None) -> None:
+    """From here on in the language that was asked for, else in that of the environment."""
+    if asked is not None:
+        speak(asked)
+    elif context.parent is None:
+        speak(chosen_language(os.environ))
+
+
+def language_option(command: C) -> C:
+    """`--lang`, before a command and after it."""
+    help_text = "Language of the texts; else that of LC_ALL, LC_MESSAGES or LANG."
+    kind = click.Choice(LANGUAGES)
+    command.params.append(click.Option(["--lang"], type=kind, help=help_text, expose_value=False, callback=_speak))
     return command
 
 
@@ -444,7 +462,9 @@ def _refuse_lost_options(context: click.Context) -> None:
     """Options before a command would have no effect."""
     given = click.core.ParameterSource.COMMANDLINE
     lost = [
-        param.opts[0] for param in context.command.params if context.get_parameter_source(param.name or "") is given
+        param.opts[0]
+        for param in context.command.params
+        if param.expose_value and context.get_parameter_source(param.name or "") is given
     ]
     if lost:
         words = f"t5panel {context.invoked_subcommand} {' '.join(lost)} …"
@@ -603,3 +623,7 @@ def _open_panel(options: dict[str, Any]) -> None:
     from t5panel.tui.app import run_panel
 
     run_panel(wish)
+
+
+for each in (main, *main.commands.values()):
+    language_option(each)

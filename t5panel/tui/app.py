@@ -14,6 +14,7 @@ from textual.binding import ActiveBinding, Binding, BindingType
 from textual.screen import Screen
 from textual.worker import get_current_worker
 
+from t5panel.language import tr
 from t5panel.tui.messages import Doubted, Opened, Refused, ResumeRequested, RunChosen, RunRead, StartRequested, Told
 from t5panel.tui.screens.opening import OpeningScreen
 from t5panel.tui.services import Services
@@ -64,9 +65,10 @@ class PanelApp(App[None]):
         taken = {command.title for command in others}
         for active in told_once(screen.active_bindings.values()):
             binding, act = active.binding, partial(self.run_action, active.binding.action, active.node)
-            title = f"{binding.description[:1].upper()}{binding.description[1:]}"
+            name = tr(binding.description)
+            title = f"{name[:1].upper()}{name[1:]}"
             if title not in taken:
-                yield SystemCommand(title, f"{active.tooltip} · {self.get_key_display(binding)}", act)
+                yield SystemCommand(title, f"{tr(active.tooltip)} · {self.get_key_display(binding)}", act)
         yield from others
 
     def get_default_screen(self) -> Screen[None]:
@@ -107,7 +109,7 @@ class PanelApp(App[None]):
 
     def _begin(self, request: StartRequested, *, sure: bool) -> None:
         self._busy = True
-        self.notify("starting…", timeout=2)
+        self.notify(tr("starting…"), timeout=2)
         self._start(request, sure=sure)
 
     def on_resume_requested(self, event: ResumeRequested) -> None:
@@ -118,7 +120,7 @@ class PanelApp(App[None]):
 
     def on_told(self, event: Told) -> None:
         """Show it until it is over."""
-        self.notify(event.text, timeout=PATIENCE_SECONDS)
+        self.notify(tr(event.text), timeout=PATIENCE_SECONDS)
 
     @work(thread=True, group="start")
     def _start(self, request: StartRequested, *, sure: bool) -> None:
@@ -137,7 +139,7 @@ class PanelApp(App[None]):
         except (T5PanelError, OSError) as error:
             faults = planning_faults(error)
             queued = StartRequested(wish, queue=True) if is_busy(faults) else None
-            self.post_message(Refused("This run cannot start", faults, queued=queued))
+            self.post_message(Refused(tr("This run cannot start"), faults, queued=queued))
             return
         self.post_message(_read(run, self._services.clock, started=True))
 
@@ -155,7 +157,7 @@ class PanelApp(App[None]):
         except UNREADABLE as error:
             faults = reading_faults(run, error)
             queued = ResumeRequested(run, queue=True) if is_busy(faults) else None
-            self.post_message(Refused("This run cannot go on", faults, queued=queued))
+            self.post_message(Refused(tr("This run cannot go on"), faults, queued=queued))
             return
         self.post_message(_read(run, self._services.clock, started=True))
 
@@ -184,9 +186,9 @@ class PanelApp(App[None]):
         if isinstance(self.screen, OpeningScreen):
             self._show("setup")
         if event.faults:
-            self._tell("This run cannot be shown", event.faults)
+            self._tell(tr("This run cannot be shown"), event.faults)
         else:
-            self.notify("no runs yet: enter on the setup starts one", severity="warning")
+            self.notify(tr("no runs yet: enter on the setup starts one"), severity="warning")
 
     def on_refused(self, event: Refused) -> None:
         """Say why, all of it."""
@@ -228,12 +230,12 @@ class PanelApp(App[None]):
 
         run = self._watched
         goes_on = run is not None and read_state(run).alive
-        self.exit(message=f"{run.run_id} goes on: t5panel attach {run.run_id}" if run and goes_on else None)
+        self.exit(message=tr("{run} goes on: t5panel attach {run}", run=run.run_id) if run and goes_on else None)
 
     def _keys(self) -> Iterator[tuple[str, str]]:
         """Keys that work now and say what they do, each action once."""
         for active in told_once(self.screen.active_bindings.values()):
-            yield self.get_key_display(active.binding), active.tooltip
+            yield self.get_key_display(active.binding), tr(active.tooltip)
 
     @work(thread=True, group="watch", exclusive=True)
     def _watch(self, run: RunDir | None) -> None:

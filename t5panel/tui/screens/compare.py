@@ -13,7 +13,7 @@ from textual.content import Content
 from textual.message import Message
 from textual.reactive import reactive
 from textual.screen import ModalScreen
-from textual.widgets import Footer, Static
+from textual.widgets import Static
 
 from t5panel.contract.layout import RunDir
 from t5panel.errors import Fault
@@ -23,6 +23,7 @@ from t5panel.render_compare import comparison_lines, sections, title_text
 from t5panel.tui.faults import UNREADABLE, fault_parts, reading_faults
 from t5panel.tui.parts import Part
 from t5panel.tui.widgets.chart import Chart, Curve, number_text, over
+from t5panel.tui.widgets.key_bar import KeyBar
 from t5panel.tui.widgets.plot import Plot
 
 Axis = Literal["step", "samples", "training time"]
@@ -64,7 +65,7 @@ class CompareScreen(ModalScreen[None]):
         with VerticalScroll(id="figures", classes="section") as figures:
             figures.border_title = "Figures"
             yield Static(f"reading {len(self._runs)} runs…" if len(self._runs) > 1 else "reading the run…", id="table")
-        yield Footer()
+        yield KeyBar()
 
     def on_mount(self) -> None:
         """Read them: a run of weeks takes seconds."""

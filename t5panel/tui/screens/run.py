@@ -10,7 +10,6 @@ from textual.binding import Binding, BindingType
 from textual.containers import Container, Vertical
 from textual.reactive import reactive
 from textual.screen import Screen
-from textual.widgets import Footer
 
 from t5panel.contract.layout import RunDir
 from t5panel.errors import Fault
@@ -24,6 +23,7 @@ from t5panel.tui.view import RunView, look
 from t5panel.tui.widgets.banner import AlertBanner
 from t5panel.tui.widgets.curves import RamPlot, VramPlot
 from t5panel.tui.widgets.header import HeaderBar
+from t5panel.tui.widgets.key_bar import KeyBar
 from t5panel.tui.widgets.memory import MemoryPane
 from t5panel.tui.widgets.status import StatusPane
 from t5panel.tui.widgets.step_plot import ZOOM_FACTOR, StepPlot
@@ -87,7 +87,7 @@ class RunScreen(Screen[None]):
                 yield VramPlot(id="vram").data_bind(RunScreen.view)
                 yield RamPlot(id="ram").data_bind(RunScreen.view)
                 yield PredictionPane(id="predictions").data_bind(RunScreen.view)
-        yield Footer()
+        yield KeyBar()
 
     def on_mount(self) -> None:
         """Look now and every second."""

@@ -11,7 +11,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.content import Content
 from textual.screen import Screen
-from textual.widgets import Footer, Input, OptionList, Static
+from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
 from t5panel.contract.layout import RunDir, runs_home
@@ -23,6 +23,7 @@ from t5panel.tui.listing import Order, RunRow, arranged, next_order, read_rows, 
 from t5panel.tui.messages import Listed, Refused, RunChosen
 from t5panel.tui.screens.removal import RemovalDialog
 from t5panel.tui.widgets.header import HeaderBar
+from t5panel.tui.widgets.key_bar import KeyBar
 from t5panel.tui.widgets.status import PHASES
 
 PERIOD_SECONDS = 2.0
@@ -69,7 +70,7 @@ class RunsScreen(Screen[None]):
             yield Static("".join(map(_padded, TITLES, WIDTHS)), id="titles")
             yield RunList()
             yield Static("", id="none")
-        yield Footer()
+        yield KeyBar()
 
     def on_mount(self) -> None:
         """Look now and every two seconds."""

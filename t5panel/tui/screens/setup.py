@@ -14,7 +14,7 @@ from textual.content import Content
 from textual.events import DescendantBlur
 from textual.screen import Screen
 from textual.timer import Timer
-from textual.widgets import Footer, Static
+from textual.widgets import Static
 
 from t5panel.contract.spec import RunSpec
 from t5panel.errors import T5PanelError
@@ -32,6 +32,7 @@ from t5panel.tui.services import Services
 from t5panel.tui.widgets.command_pane import CommandPane
 from t5panel.tui.widgets.form import FieldRow, FormPane, FormState
 from t5panel.tui.widgets.header import HeaderBar
+from t5panel.tui.widgets.key_bar import KeyBar
 from t5panel.tui.widgets.methods import MethodList, MethodPane
 from t5panel.tui.widgets.plan_pane import PlanPane
 from t5panel.wish import Wish
@@ -81,7 +82,7 @@ class SetupScreen(Screen[None]):
             yield FormPane(self._fields)
             yield PlanPane()
         yield CommandPane()
-        yield Footer()
+        yield KeyBar()
 
     def on_screen_resume(self) -> None:
         """Look again: what runs by now takes memory."""
