@@ -12,13 +12,14 @@ import time
 from collections.abc import Callable, Mapping
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from t5panel import __version__
 from t5panel.errors import ExitCode, Fault, T5PanelError, UsageError
 from t5panel.language import LANGUAGES, Language, chosen_language, speak
+from t5panel.plain import is_plain, plain_line, write_plainly
 
 if TYPE_CHECKING:
     from t5panel.contract.layout import RunDir
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from t5panel.wish import Wish
 
 Handler = Callable[..., Any]
-C = TypeVar("C", bound=click.Command)
+PLAIN = f"{__name__}.plain"
 KILL_WAIT_SECONDS = 15.0
 SMALLEST_PICTURE = 15
 SILENCE_SECONDS = 180.0
@@ -37,17 +38,23 @@ SILENCE_SECONDS = 180.0
 
 def say(text: str) -> None:
     """Data to stdout."""
-    click.echo(text)
+    click.echo(plain_line(text) if _is_plain() else text)
 
 
 def note(text: str) -> None:
     """Diagnostics to stderr."""
-    click.echo(text, err=True)
+    click.echo(plain_line(text) if _is_plain() else text, err=True)
 
 
 def say_json(value: Any) -> None:  # noqa: ANN401
     """One JSON value to stdout."""
-    click.echo(json.dumps(value, ensure_ascii=False, indent=1))
+    click.echo(json.dumps(value, ensure_ascii=_is_plain(), indent=1))
+
+
+def _is_plain() -> bool:
+    """Whether what is read here has to be ASCII. Asked of the command, for click would make its own stream of ours."""
+    context = click.get_current_context(silent=True)
+    return context is not None and bool(context.meta.get(PLAIN))
 
 
 def run_options(command: Handler) -> Handler:
@@ -67,20 +74,27 @@ def run_options(command: Handler) -> Handler:
     return command
 
 
-def _speak(context: click.Context, _option: click.Parameter, asked: Language | None) -> None:
-    """From here on in the language that was asked for, else in that of the environment."""
-    if asked is not None:
-        speak(asked)
-    elif context.parent is None:
-        speak(chosen_language(os.environ))
+def _settle(context: click.Context, option: click.Parameter, asked: Language | bool | None) -> None:
+    """From here on in the language and the characters that were asked for, else in those of the environment."""
+    if asked:
+        context.meta[f"{__name__}.{option.name}"] = asked
+    language = context.meta.get(f"{__name__}.lang")
+    terminal = sys.stdout.isatty() or sys.stderr.isatty()
+    plain = context.meta.get(f"{__name__}.ascii") or (
+        language is None and is_plain(os.environ, encoding=sys.stdout.encoding, terminal=terminal)
+    )
+    context.meta[PLAIN] = plain
+    speak("en" if plain else language or chosen_language(os.environ))
 
 
-def language_option(command: C) -> C:
-    """`--lang`, before a command and after it."""
-    help_text = "Language of the texts; else that of LC_ALL, LC_MESSAGES or LANG."
-    kind = click.Choice(LANGUAGES)
-    command.params.append(click.Option(["--lang"], type=kind, help=help_text, expose_value=False, callback=_speak))
-    return command
+def display_options(command: click.Command) -> None:
+    """`--lang` and `--ascii`, before a command and after it."""
+    lang = "Language of the texts; else that of LC_ALL, LC_MESSAGES or LANG."
+    plain = "ASCII only, in English; also where the terminal or the locale has nothing else."
+    command.params += [
+        click.Option(["--lang"], type=click.Choice(LANGUAGES), help=lang, expose_value=False, callback=_settle),
+        click.Option(["--ascii"], is_flag=True, help=plain, expose_value=False, callback=_settle),
+    ]
 
 
 def ends_with_exit_code(command: Handler) -> Handler:
@@ -601,6 +615,8 @@ def _follow(run: RunDir, *, as_json: bool = False) -> int:
     from t5panel.monitor.runs import user_faults
     from t5panel.render import fault_lines, snapshot_json, summary_lines
 
+    if _is_plain():
+        write_plainly()
     last = follow(run)
     for line in fault_lines(user_faults(run)):
         note(line)
@@ -622,8 +638,8 @@ def _open_panel(options: dict[str, Any]) -> None:
     gc.disable()  # until the first frame, which the panel ends: an eighth of its start
     from t5panel.tui.app import run_panel
 
-    run_panel(wish)
+    run_panel(wish, plain=_is_plain())
 
 
 for each in (main, *main.commands.values()):
-    language_option(each)
+    display_options(each)

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual import work
 from textual.app import App, SystemCommand
 from textual.binding import ActiveBinding, Binding, BindingType
+from textual.filter import LineFilter
 from textual.screen import Screen
 from textual.worker import get_current_worker
 
 from t5panel.language import tr
 from t5panel.tui.messages import Doubted, Opened, Refused, ResumeRequested, RunChosen, RunRead, StartRequested, Told
+from t5panel.tui.plain_filter import PlainFilter
 from t5panel.tui.screens.opening import OpeningScreen
 from t5panel.tui.services import Services
 from t5panel.tui.terminal import POLL_SECONDS, end_on_signals, leave_if_dead
@@ -45,8 +47,15 @@ class PanelApp(App[None]):
         Binding("q", "leave", "leave", tooltip="Leave the panel; runs go on"),
     ]
 
-    def __init__(self, wish: Wish, services: Services = Services()) -> None:  # noqa: B008 - a frozen value
+    def __init__(
+        self,
+        wish: Wish,
+        services: Services = Services(),  # noqa: B008 - a frozen value
+        *,
+        plain: bool = False,
+    ) -> None:
         super().__init__()
+        self._plain = PlainFilter(enabled=plain)
         self._wish, self._services = wish, services
         self._machine: Machine | None = None
         self._watched: RunDir | None = None
@@ -58,6 +67,10 @@ class PanelApp(App[None]):
         """Our own colours under any theme."""
         own = ("series-", "rule", "quiet", "alarm", "caution")
         return {name: colour for name, colour in THEME.variables.items() if name.startswith(own)}
+
+    def get_line_filters(self) -> Sequence[LineFilter]:
+        """Textual's, and ASCII where the terminal has nothing else."""
+        return [*super().get_line_filters(), *([self._plain] if self._plain.enabled else [])]
 
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
         """Every key that works on the screen is in the palette too, before what Textual puts there."""
@@ -280,9 +293,9 @@ def told_once(bindings: Iterable[ActiveBinding]) -> Iterator[ActiveBinding]:
             yield active
 
 
-def run_panel(wish: Wish) -> None:
-    """Show the panel until the user leaves it; runs go on."""
-    PanelApp(wish).run()
+def run_panel(wish: Wish, *, plain: bool) -> None:
+    """Show the panel until the user leaves it, `plain` in ASCII; runs go on."""
+    PanelApp(wish, plain=plain).run()
 
 
 def _read(run: RunDir, clock: Callable[[], float], *, started: bool = False) -> RunRead:
