@@ -201,6 +201,11 @@ def user_presets_home() -> Path:
     return user_config_path(APP) / "presets"
 
 
+def taste_file() -> Path:
+    """`$XDG_CONFIG_HOME/t5panel/panel.json`: how the user likes the panel."""
+    return user_presets_home().parent / "panel.json"
+
+
 def all_runs(home: Path) -> Iterator[RunDir]:
     """The runs under a folder, newest first by name, each once; one that lives elsewhere is linked there."""
     if not home.is_dir():

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from rich.console import Console
 from textual import work
 from textual.app import App, SystemCommand
 from textual.binding import ActiveBinding, Binding, BindingType
@@ -20,8 +22,9 @@ from t5panel.tui.messages import Doubted, Opened, Refused, ResumeRequested, RunC
 from t5panel.tui.plain_filter import PlainFilter
 from t5panel.tui.screens.opening import OpeningScreen
 from t5panel.tui.services import Services
+from t5panel.tui.taste import remember_theme, remembered_theme
 from t5panel.tui.terminal import POLL_SECONDS, end_on_signals, leave_if_dead
-from t5panel.tui.theme import THEME
+from t5panel.tui.theme import ANSI, DARK, THEMES, own_variables
 from t5panel.wish import Wish
 
 if TYPE_CHECKING:
@@ -44,6 +47,7 @@ class PanelApp(App[None]):
         Binding("2", "go('run')", "run", show=False, tooltip="The run watched last, or the newest"),
         Binding("3", "go('runs')", "runs", key_display="3", tooltip="All runs"),
         Binding("question_mark", "keys", "help", key_display="?", tooltip="These keys"),
+        Binding("T", "theme", "theme", show=False, tooltip="Dark, light or the terminal's own colours; remembered"),
         Binding("q", "leave", "leave", tooltip="Leave the panel; runs go on"),
     ]
 
@@ -53,6 +57,7 @@ class PanelApp(App[None]):
         services: Services = Services(),  # noqa: B008 - a frozen value
         *,
         plain: bool = False,
+        theme: str | None = None,
     ) -> None:
         super().__init__()
         self._plain = PlainFilter(enabled=plain)
@@ -60,13 +65,13 @@ class PanelApp(App[None]):
         self._machine: Machine | None = None
         self._watched: RunDir | None = None
         self._busy = False
-        self.register_theme(THEME)
-        self.theme = THEME.name
+        for each in THEMES:
+            self.register_theme(each)
+        self.theme = theme if theme in self.available_themes else DARK.name
 
     def get_theme_variable_defaults(self) -> dict[str, str]:
         """Our own colours under any theme."""
-        own = ("series-", "rule", "quiet", "alarm", "caution")
-        return {name: colour for name, colour in THEME.variables.items() if name.startswith(own)}
+        return own_variables(self.current_theme)
 
     def get_line_filters(self) -> Sequence[LineFilter]:
         """Textual's, and ASCII where the terminal has nothing else."""
@@ -237,6 +242,25 @@ class PanelApp(App[None]):
         if not self.screen.is_modal:
             self.push_screen(HelpDialog(self._keys()))
 
+    def action_theme(self) -> None:
+        """The next of our own themes."""
+        names = [theme.name for theme in THEMES]
+        at = names.index(self.theme) if self.theme in names else -1
+        self.theme = names[(at + 1) % len(names)]
+        self.notify(self.theme.removeprefix("t5panel-"), title=tr("theme"), timeout=2)
+
+    def watch_theme(self, name: str) -> None:
+        """Remember it for the next panel, from wherever it was chosen."""
+        if self.is_running and self._machine is not None:
+            self._remember(name)
+
+    @work(thread=True, group="taste", exclusive=True)
+    def _remember(self, name: str) -> None:
+        try:
+            remember_theme(name)
+        except OSError as error:
+            self.post_message(Told(str(error)))
+
     def action_leave(self) -> None:
         """Leave; a living run goes on, and says how to come back to it."""
         from t5panel.monitor.runs import read_state
@@ -295,7 +319,9 @@ def told_once(bindings: Iterable[ActiveBinding]) -> Iterator[ActiveBinding]:
 
 def run_panel(wish: Wish, *, plain: bool) -> None:
     """Show the panel until the user leaves it, `plain` in ASCII; runs go on."""
-    PanelApp(wish, plain=plain).run()
+    few = Console().color_system == "standard"
+    theme = os.environ.get("TEXTUAL_THEME") or remembered_theme() or (ANSI.name if few else DARK.name)
+    PanelApp(wish, plain=plain, theme=theme).run()
 
 
 def _read(run: RunDir, clock: Callable[[], float], *, started: bool = False) -> RunRead:

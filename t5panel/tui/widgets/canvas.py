@@ -20,6 +20,27 @@ RUNS = tuple(
 """Bits of a run of dots by dot column, first and last dot row."""
 BRAILLE = (" ", *(chr(0x2800 + bits) for bits in range(1, 256)))
 MARK = "◆"
+SOLID = "━━"
+HEAVY = {"11": "━", "10": "╸", "00": " "}
+"""A cell of a legend by its two columns."""
+DASHES = ("1111111111", "1111001111", "1100110011", "1100000011", "1010101010", "1010001010", "1000000010")
+"""Which columns of a line are drawn, by its place among the lines: colour is never the only difference.
+
+The gaps of the first four are whole cells, so that they can be seen in ASCII too.
+"""
+
+
+def is_drawn(line: int, x: int) -> bool:
+    """Whether a line, by its place among the lines, has dots in column `x`."""
+    dash = DASHES[line % len(DASHES)]
+    return dash[x % len(dash)] == "1"
+
+
+def line_sign(line: int) -> str:
+    """Some cells of a line, as a legend shows it."""
+    dash = DASHES[line % len(DASHES)]
+    cells = (HEAVY[dash[x : x + 2]] for x in range(0, len(dash), 2))
+    return "".join(cells) if "0" in dash else SOLID
 
 
 @dataclass(slots=True)

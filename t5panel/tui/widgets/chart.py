@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from t5panel.monitor.steps import Column, column_edges, filled, raw_columns
-from t5panel.tui.widgets.canvas import MARK, Canvas, Row, Scale, Span
+from t5panel.tui.widgets.canvas import MARK, Canvas, Row, Scale, Span, is_drawn, line_sign
 
 Source = Callable[[float, float, int], Sequence[Column]]
 """Gives the columns of a curve from one x to another, so many of them."""
@@ -185,6 +185,7 @@ def _paint(canvas: Canvas, chart: Chart, series: Sequence[Sequence[Column]], sca
     for level in chart.levels:
         canvas.dotted(scale.row(level.value), level.owner)
     found = None
+    alone = sum(not curve.marks for curve in chart.curves) == 1  # the bands of several would hide their lines
     for number, curve in sorted(enumerate(chart.curves), key=lambda item: item[1].marks):
         columns = series[number]
         if curve.marks:
@@ -192,11 +193,12 @@ def _paint(canvas: Canvas, chart: Chart, series: Sequence[Sequence[Column]], sca
                 canvas.mark(column, scale.row(high), str(number))
         elif curve.smooth and len(columns) >= SMOOTH_FROM:
             middle = smoothed(columns)
-            _line(canvas, columns, scale, "faint")
-            _line(canvas, middle, scale, str(number))
-            found = next((value for column, value, _ in reversed(middle) if x is not None and column <= x), found)
+            if alone:
+                _line(canvas, columns, scale, "faint")
+                found = next((value for column, value, _ in reversed(middle) if x is not None and column <= x), None)
+            _line(canvas, middle, scale, str(number), dash=number)
         else:
-            _line(canvas, columns, scale, str(number))
+            _line(canvas, columns, scale, str(number), dash=number)
     return found
 
 
@@ -206,24 +208,26 @@ def _cursor_column(chart: Chart, width: int) -> int | None:
     return round((chart.cursor - chart.x_low) / ((chart.x_high - chart.x_low) or 1) * (2 * width - 1))
 
 
-def _line(canvas: Canvas, columns: Sequence[Column], scale: Scale, owner: str) -> None:
-    """Each column's run of values, joined to the one before."""
+def _line(canvas: Canvas, columns: Sequence[Column], scale: Scale, owner: str, *, dash: int = 0) -> None:
+    """Each column's run of values, joined to the one before; with the gaps of its dash."""
     before: tuple[int, int] | None = None
     for x, low, high in columns:
         top, bottom = scale.row(high), scale.row(low)
         here = (x, (top + bottom) // 2)
         if before is not None:
-            _join(canvas, before, here, owner)
-        canvas.vertical(x, top, bottom, owner)
+            _join(canvas, before, here, owner, dash)
+        if is_drawn(dash, x):
+            canvas.vertical(x, top, bottom, owner)
         before = here
 
 
-def _join(canvas: Canvas, start: tuple[int, int], end: tuple[int, int], owner: str) -> None:
+def _join(canvas: Canvas, start: tuple[int, int], end: tuple[int, int], owner: str, dash: int) -> None:
     (x0, y0), (x1, y1) = start, end
     last = y0
     for x in range(x0 + 1, x1 + 1):
         y = round(y0 + (y1 - y0) * (x - x0) / (x1 - x0))
-        canvas.vertical(x, min(last, y), max(last, y), owner)
+        if is_drawn(dash, x):
+            canvas.vertical(x, min(last, y), max(last, y), owner)
         last = y
 
 
@@ -250,7 +254,7 @@ def _legend(chart: Chart, width: int, smooth: float | None) -> Row:
     text = chart.readout if smooth is None else f"{chart.readout}  smoothed {chart.y_text(smooth)}"
     spans: list[Span] = []
     for number, curve in enumerate(chart.curves):
-        spans += [(f"  {MARK if curve.marks else '━━'} ", str(number)), (curve.name, "text")]
+        spans += [(f"  {MARK if curve.marks else line_sign(number)} ", str(number)), (curve.name, "text")]
     room = width - len(text) - sum(len(span) for span, _ in spans)
     if room < 0:
         return ((text[:width].ljust(width), "text"),)

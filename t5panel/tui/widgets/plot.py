@@ -22,7 +22,7 @@ class Plot(Widget):
     COMPONENT_CLASSES: ClassVar[set[str]] = {
         "plot--axis",
         "plot--faint",
-        *(f"plot--series-{number}" for number in range(len(SERIES))),
+        *(f"plot--series-{number}" for number in range(SERIES)),
     }
 
     # Always: a chart of the same growing arrays equals itself.
@@ -68,5 +68,5 @@ class Plot(Widget):
         if name in ("axis", "faint"):
             return self.get_component_rich_style(f"plot--{name}")
         if name.isdigit():
-            return self.get_component_rich_style(f"plot--series-{int(name) % len(SERIES)}")
+            return self.get_component_rich_style(f"plot--series-{int(name) % SERIES}")
         return self.rich_style
