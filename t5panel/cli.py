@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from t5panel import __version__
+from t5panel.cells import left
 from t5panel.errors import ExitCode, Fault, T5PanelError, UsageError
-from t5panel.language import LANGUAGES, Language, chosen_language, speak
+from t5panel.language import LANGUAGES, Language, chosen_language, speak, tr
 from t5panel.plain import is_plain, plain_line, write_plainly
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ def ends_with_exit_code(command: Handler) -> Handler:
                 note(line)
             sys.exit(error.exit_code)
         except (KeyboardInterrupt, click.Abort):
-            note("\ninterrupted")
+            note("\n" + tr("interrupted"))
             sys.exit(ExitCode.STOPPED_BY_USER)
 
     return wrapped
@@ -222,8 +223,9 @@ def presets(*, as_json: bool) -> None:
         ]
         say_json([{**row, "installed": row["method"] != "llamafactory"} for row in rows])
     for preset in () if as_json else found:
-        missing = "  (not installed; use deepspeed, trainer or manual)" if preset.spec.method == "llamafactory" else ""
-        say(f"{preset.name:14}{batch_formula(preset.spec):20}{preset.summary}{missing}")
+        absent = tr("(not installed; use deepspeed, trainer or manual)")
+        missing = f"  {absent}" if preset.spec.method == "llamafactory" else ""
+        say(f"{preset.name:14}{batch_formula(preset.spec):20}{tr(preset.summary)}{missing}")
     for line in fault_lines(tuple(faults)):
         note(line)
     sys.exit(ExitCode.USAGE if faults else ExitCode.DONE)
@@ -264,10 +266,10 @@ def runs(*, as_json: bool) -> None:
         )
         return
     if not found:
-        note("no runs yet; start one with: t5panel --preset deepspeed --no-ui")
+        note(tr("no runs yet; start one with: t5panel --preset deepspeed --no-ui"))
     for snapshot, _ in found:
         cells = run_row(snapshot)
-        say(f"{cells[0]:32}{cells[1]:22}{cells[2]:12}{cells[3]:12}{cells[4]}")
+        say("".join(map(left, cells, (32, 22, 12, 12, 0))))
 
 
 @main.command()
@@ -288,7 +290,7 @@ def attach(*, run: str, as_json: bool) -> None:
     try:
         sys.exit(_follow(found))
     except KeyboardInterrupt:
-        note(f"\nleft; the run goes on: t5panel attach {found.run_id}")
+        note("\n" + tr("left; the run goes on: t5panel attach {run}", run=found.run_id))
 
 
 @main.command()
@@ -307,18 +309,19 @@ def stop(*, run: str, now: bool, as_json: bool) -> None:
     if request_stop(found, now=now):
         _wait_for_end(found, limit=KILL_WAIT_SECONDS if now else math.inf)
     else:
-        note(f"{found.run_id} has ended already")
+        note(tr("{run} has ended already", run=found.run_id))
         end_leftovers(found)
-    state, left = read_state(found), marked(found)
+    state, alive = read_state(found), marked(found)
     seconds = time.monotonic() - begin
     if as_json:
         say_json(
-            {"run_id": found.run_id, "phase": state.phase, "message": state.message, "alive": left, "seconds": seconds}
+            {"run_id": found.run_id, "phase": state.phase, "message": state.message, "alive": alive, "seconds": seconds}
         )
     else:
-        gone = "all processes gone" if not left else f"processes still alive: {', '.join(map(str, left))}"
-        say(f"{state.message}; {gone} after {seconds:.1f} s")
-    sys.exit(ExitCode.TRAINING_FAILED if left else ExitCode.DONE)
+        pids = ", ".join(map(str, alive))
+        gone = tr("processes still alive: {pids}", pids=pids) if alive else tr("all processes gone")
+        say(tr("{state}; {processes} after {seconds:.1f} s", state=tr(state.message), processes=gone, seconds=seconds))
+    sys.exit(ExitCode.TRAINING_FAILED if alive else ExitCode.DONE)
 
 
 @main.command()
@@ -579,12 +582,12 @@ def _start(prospect: Prospect, *, detach: bool, yes: bool, force: bool, queue: b
     plan = prospect.plan
     if plan.rehearsal:
         note(rehearsal_notice(plan))
-    what = f"{plan.spec.model.name_or_path} on {plan.spec.data.train}"
-    note(f"{plan.preset}: {what}, batch {batch_formula(plan.spec)}, {precision(plan)}")
+    what = tr("{model} on {data}", model=plan.spec.model.name_or_path, data=plan.spec.data.train)
+    note(f"{plan.preset}: {what}, {tr('batch')} {batch_formula(plan.spec)}, {precision(plan)}")
     if plan.verdict == "tight" and not yes and sys.stdin.isatty():
-        click.confirm("the memory plan says tight; start all the same?", abort=True, err=True)
-    run = session.start(prospect, force=force, queue=queue, tell=note)
-    note(f"run {run.run_id}")
+        click.confirm(tr("the memory plan says tight; start all the same?"), abort=True, err=True)
+    run = session.start(prospect, force=force, queue=queue, tell=lambda text: note(tr(text)))
+    note(tr("run {run}", run=run.run_id))
     _watch_or_leave(run, detach=detach, as_json=as_json)
 
 
@@ -603,7 +606,8 @@ def _watch_or_leave(run: RunDir, *, detach: bool, as_json: bool) -> NoReturn:
         nonlocal presses
         presses += 1
         session.request_stop(run, now=presses > 1)
-        note("\nkilling the run" if presses > 1 else "\nstopping with a checkpoint; ctrl-c again kills at once")
+        stopping = tr("stopping with a checkpoint; ctrl-c again kills at once")
+        note("\n" + (tr("killing the run") if presses > 1 else stopping))
 
     signal.signal(signal.SIGINT, on_interrupt)
     sys.exit(_follow(run, as_json=as_json))

@@ -13,8 +13,10 @@ from rich.console import Console
 from textual import work
 from textual.app import App, SystemCommand
 from textual.binding import ActiveBinding, Binding, BindingType
+from textual.command import CommandPalette
 from textual.filter import LineFilter
 from textual.screen import Screen
+from textual.theme import ThemeProvider
 from textual.worker import get_current_worker
 
 from t5panel.language import tr
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
     from t5panel.errors import Fault
     from t5panel.plan.machine import Machine
 
+OURS = ("Keys", "Quit")
+"""Commands of Textual for which the panel has better ones: help, and leave."""
 PATIENCE_SECONDS = 90.0
 """A word on what takes long stays until that is over, at most so long."""
 
@@ -44,7 +48,7 @@ class PanelApp(App[None]):
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-wide")]  # noqa: RUF012 - as Textual declares it
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("1", "go('setup')", "setup", show=False, tooltip="The setup of a new run"),
-        Binding("2", "go('run')", "run", show=False, tooltip="The run watched last, or the newest"),
+        Binding("2", "go('run')", "Run", show=False, tooltip="The run watched last, or the newest"),
         Binding("3", "go('runs')", "runs", key_display="3", tooltip="All runs"),
         Binding("question_mark", "keys", "help", key_display="?", tooltip="These keys"),
         Binding("T", "theme", "theme", show=False, tooltip="Dark, light or the terminal's own colours; remembered"),
@@ -79,15 +83,14 @@ class PanelApp(App[None]):
 
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
         """Every key that works on the screen is in the palette too, before what Textual puts there."""
-        others = tuple(super().get_system_commands(screen))
-        taken = {command.title for command in others}
+        others = [command for command in super().get_system_commands(screen) if command.title not in OURS]
         for active in told_once(screen.active_bindings.values()):
             binding, act = active.binding, partial(self.run_action, active.binding.action, active.node)
             name = tr(binding.description)
             title = f"{name[:1].upper()}{name[1:]}"
-            if title not in taken:
-                yield SystemCommand(title, f"{tr(active.tooltip)} · {self.get_key_display(binding)}", act)
-        yield from others
+            yield SystemCommand(title, f"{tr(active.tooltip)} · {self.get_key_display(binding)}", act)
+        for command in others:
+            yield SystemCommand(tr(command.title), tr(command.help), command.callback, command.discover)
 
     def get_default_screen(self) -> Screen[None]:
         """The first frame."""
@@ -242,6 +245,15 @@ class PanelApp(App[None]):
         if not self.screen.is_modal:
             self.push_screen(HelpDialog(self._keys()))
 
+    def action_command_palette(self) -> None:
+        """Textual's palette, in the user's language."""
+        if not isinstance(self.screen, CommandPalette):
+            self.push_screen(CommandPalette(placeholder=tr("Search for commands…"), id="--command-palette"))
+
+    def search_themes(self) -> None:
+        """All themes, to choose from."""
+        self.push_screen(CommandPalette(providers=[ThemeProvider], placeholder=tr("Search for themes…")))
+
     def action_theme(self) -> None:
         """The next of our own themes."""
         names = [theme.name for theme in THEMES]
@@ -309,10 +321,10 @@ class PanelApp(App[None]):
 
 
 def told_once(bindings: Iterable[ActiveBinding]) -> Iterator[ActiveBinding]:
-    """Bindings that work now and say what they do, each action once."""
+    """Bindings that work now and say what they do, each action once; of two ways out the one that says what stays."""
     seen = set[str]()
     for active in bindings:
-        if active.enabled and active.tooltip and active.binding.action not in seen:
+        if active.enabled and active.tooltip and active.binding.action not in {*seen, "quit"}:
             seen.add(active.binding.action)
             yield active
 

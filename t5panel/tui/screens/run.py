@@ -13,6 +13,7 @@ from textual.screen import Screen
 
 from t5panel.contract.layout import RunDir
 from t5panel.errors import Fault
+from t5panel.language import tr
 from t5panel.monitor.history import History
 from t5panel.session import request_stop
 from t5panel.tui.faults import UNREADABLE, reading_faults
@@ -207,12 +208,12 @@ class RunScreen(Screen[None]):
         try:
             self.post_message(StopAsked(heard=request_stop(self.run, now=wish == "kill")))
         except UNREADABLE as error:
-            self.post_message(Refused("This run cannot be stopped", reading_faults(self.run, error)))
+            self.post_message(Refused(tr("This run cannot be stopped"), reading_faults(self.run, error)))
 
     def on_stop_asked(self, event: StopAsked) -> None:
         """Look what became of it."""
         if not event.heard:
-            self.notify("the run has ended already", severity="warning")
+            self.notify(tr("the run has ended already"), severity="warning")
         self.refresh_view()
 
 

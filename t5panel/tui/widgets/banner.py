@@ -8,6 +8,7 @@ from textual.reactive import reactive
 from textual.widget import Widget
 
 from t5panel.contract.records import Event
+from t5panel.language import tr
 from t5panel.render import SEVERITY_MARK
 from t5panel.tui.view import RunView
 
@@ -38,7 +39,8 @@ def banner_text(alerts: tuple[Event, ...], width: int) -> Content:
     if not alerts:
         return Content("")
     worst, more = alerts[0], len(alerts) - 1
-    keys = f"  {f'+{more} more · ' if more else ''}d details "
-    message = " ".join(worst.message.split())
-    text = f" {SEVERITY_MARK[worst.severity]} {worst.severity.upper()}  {worst.name}: {message}"
+    others = tr("+{count} more", count=more) + " · " if more else ""
+    keys = f"  {others}d {tr('details')} "
+    message = tr(" ".join(worst.message.split()))
+    text = f" {SEVERITY_MARK[worst.severity]} {tr(worst.severity).upper()}  {worst.name}: {message}"
     return Content(text).truncate(max(1, width - cell_len(keys)), ellipsis=True, pad=True) + Content(keys)

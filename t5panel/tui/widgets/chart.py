@@ -6,6 +6,8 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from t5panel.cells import cut, left, right, width_of
+from t5panel.language import tr
 from t5panel.monitor.steps import Column, column_edges, filled, raw_columns
 from t5panel.tui.widgets.canvas import MARK, Canvas, Row, Scale, Span, is_drawn, line_sign
 
@@ -58,7 +60,7 @@ class Chart:
     y_unit: float = 1.0
     x_text: Callable[[float], str] = number_text
     y_text: Callable[[float], str] = number_text
-    empty: str = "nothing to plot yet"
+    empty: str = ""
     levels: tuple[Level, ...] = ()
     cursor: float | None = None
     """Where a vertical line stands, on the x axis."""
@@ -75,7 +77,7 @@ def draw(chart: Chart, width: int, height: int) -> tuple[Row, ...]:
         return _blank(chart.empty, width, height)
     ticks = _ticks(*span, max(2, plot_height // 3), chart)
     labels = [chart.y_text(tick) for tick in ticks]
-    gutter = max(map(len, labels), default=0) + 1
+    gutter = max(map(width_of, labels), default=0) + 1
     canvas = Canvas(width - gutter - 1, plot_height)
     scale = Scale(*span, plot_height * 4, chart.log)
     smooth = _paint(canvas, chart, [squeezed(series, width, canvas.width) for series in columns], scale)
@@ -92,7 +94,7 @@ def over(steps: Sequence[float], values: Sequence[float]) -> Source:
 def x_at(rows: Sequence[Row], chart: Chart, cell: int) -> float | None:
     """The x that a cell of a drawn chart stands for; None left of the plot or where there is none."""
     axis, *plot = rows[1] if len(rows) > 1 else ((("", "axis"),))
-    size, at = sum(len(text) for text, _ in plot), cell - len(axis[0])
+    size, at = sum(len(text) for text, _ in plot), cell - width_of(axis[0])
     if not plot or not 0 <= at < size:
         return None
     return chart.x_low + (chart.x_high - chart.x_low) * (2 * at + 0.5) / max(1, 2 * size - 1)
@@ -232,7 +234,7 @@ def _join(canvas: Canvas, start: tuple[int, int], end: tuple[int, int], owner: s
 
 
 def _y_row(label: str | None, gutter: int, canvas: Canvas, y: int) -> Row:
-    axis = (label or "").rjust(gutter) + ("┤" if label else "│")
+    axis = right(label or "", gutter) + ("┤" if label else "│")
     return ((axis, "axis"), *canvas.row(y))
 
 
@@ -243,24 +245,24 @@ def _x_row(chart: Chart, gutter: int, width: int) -> Row:
     for tick in nice_ticks(chart.x_low, chart.x_high, max(2, room // 14)):
         share = (tick - chart.x_low) / ((chart.x_high - chart.x_low) or 1)
         label = chart.x_text(tick)
-        at = gutter + 1 + min(round(share * (room - 1)), room - len(label))
-        if 0 <= share <= 1 and at >= len(text):
-            text = text.ljust(at) + label + "  "
-    return ((text[:width].ljust(width), "axis"),)
+        at = gutter + 1 + min(round(share * (room - 1)), room - width_of(label))
+        if 0 <= share <= 1 and at >= width_of(text):
+            text = left(text, at) + label + "  "
+    return ((cut(text, width), "axis"),)
 
 
 def _legend(chart: Chart, width: int, smooth: float | None) -> Row:
     """What there is to say of the cursor's place; right-aligned the curves beside their signs, if there is room."""
-    text = chart.readout if smooth is None else f"{chart.readout}  smoothed {chart.y_text(smooth)}"
+    text = chart.readout if smooth is None else f"{chart.readout}  {tr('smoothed')} {chart.y_text(smooth)}"
     spans: list[Span] = []
     for number, curve in enumerate(chart.curves):
         spans += [(f"  {MARK if curve.marks else line_sign(number)} ", str(number)), (curve.name, "text")]
-    room = width - len(text) - sum(len(span) for span, _ in spans)
+    room = width - width_of(text) - sum(width_of(span) for span, _ in spans)
     if room < 0:
-        return ((text[:width].ljust(width), "text"),)
+        return ((cut(text, width), "text"),)
     return ((text + " " * room, "text"), *spans)
 
 
 def _blank(message: str, width: int, height: int) -> tuple[Row, ...]:
-    middle, line = height // 2, message.center(width)[:width]
+    middle, line = height // 2, cut(" " * ((width - width_of(message)) // 2) + message, width)
     return tuple(((line if y == middle else " " * width, "axis"),) for y in range(height))

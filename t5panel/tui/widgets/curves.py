@@ -9,6 +9,7 @@ from typing import Any
 from textual.reactive import reactive
 
 from t5panel.contract.records import Card, Sample
+from t5panel.language import tr
 from t5panel.monitor.history import Snapshot
 from t5panel.monitor.vram import predicted_vram
 from t5panel.plan.machine import GIB
@@ -28,7 +29,9 @@ class RamPlot(Plot):
     def watch_view(self, view: RunView | None) -> None:
         """Draw what is new."""
         sample = view.snapshot.sample if view else None
-        self.border_title = f"RAM per rank, host limit {memory_text(sample.ram_limit)}" if sample else "RAM per rank"
+        self.border_title = (
+            tr("RAM per rank, host limit {size}", size=memory_text(sample.ram_limit)) if sample else tr("RAM per rank")
+        )
         if view is not None:
             self.chart = ram_chart(view.snapshot)
 
@@ -55,7 +58,9 @@ def ram_chart(snapshot: Snapshot) -> Chart:
         return lambda sample: next((one.rss for one in sample.ranks if one.rank == rank), None)
 
     ranks = sorted({one.rank for sample in snapshot.samples for one in sample.ranks})
-    return _over_time(snapshot, {f"rank {rank}": of_rank(rank) for rank in ranks}, "no rank has been seen yet")
+    return _over_time(
+        snapshot, {tr("rank {rank}", rank=rank): of_rank(rank) for rank in ranks}, tr("no rank has been seen yet")
+    )
 
 
 def vram_chart(snapshot: Snapshot) -> Chart:
@@ -65,8 +70,10 @@ def vram_chart(snapshot: Snapshot) -> Chart:
         return lambda sample: next((card.used for card in sample.cards if card.index == index), None)
 
     cards = sorted({card.index for sample in snapshot.samples for card in sample.cards})
-    series = {f"card {index}": of_card(index) for index in cards}
-    return replace(_over_time(snapshot, series, "no card has been seen yet"), levels=predicted_levels(snapshot, cards))
+    series = {tr("card {index}", index=index): of_card(index) for index in cards}
+    return replace(
+        _over_time(snapshot, series, tr("no card has been seen yet")), levels=predicted_levels(snapshot, cards)
+    )
 
 
 def predicted_levels(snapshot: Snapshot, cards: Sequence[int]) -> tuple[Level, ...]:
@@ -86,7 +93,9 @@ def vram_title(snapshot: Snapshot, cards: Sequence[Card]) -> str:
     """What is plotted, what is predicted, and what the cards hold at most."""
     peaks = predicted_peaks(snapshot, [card.index for card in cards])
     limit = _sizes(card.total for card in cards)
-    return f"VRAM ┄ predicted {_sizes(peaks.values())}, limit {limit}" if peaks else f"VRAM per card, limit {limit}"
+    if not peaks:
+        return tr("VRAM per card, limit {limit}", limit=limit)
+    return tr("VRAM ┄ predicted {peak}, limit {limit}", peak=_sizes(peaks.values()), limit=limit)
 
 
 def _sizes(sizes: Iterable[int]) -> str:

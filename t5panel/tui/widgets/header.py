@@ -30,4 +30,4 @@ class HeaderBar(Horizontal):
                 f"[@click=app.go('{place}')]$number $title[/]", number=str(number), title=tr(title)
             )
             yield Static(label, classes="place -active" if place == self._active else "place")
-        yield Static(self._machine, id="machine")
+        yield Static(tr(self._machine), id="machine")
