@@ -17,6 +17,8 @@ Language = Literal["en", "zh"]
 LANGUAGES: tuple[Language, ...] = get_args(Language)
 VARIABLES = ("LC_ALL", "LC_MESSAGES", "LANG")
 """In the order in which POSIX asks them."""
+JOINTS = {"; ": "；", ", ": "，", ": ": "："}
+"""What stands between two sentences or two parts of one, and what a Chinese text has there."""
 MOST_PIECES = 4
 """How deep a recognised text may hold others."""
 _ENTRY = re.compile(r'^msgid "(.*)"\nmsgstr "(.*)"$', re.MULTILINE)
@@ -40,6 +42,15 @@ class Catalogue:
             if pieces is not None:
                 said = [self.find(piece, depth + 1) or piece for piece in pieces]
                 return other.format(*said)
+        return self._find_parts(text, depth)
+
+    def _find_parts(self, text: str, depth: int) -> str | None:
+        """A list of known texts; its names and numbers stay."""
+        for separator, other in JOINTS.items() if depth < MOST_PIECES else ():
+            parts = text.split(separator)
+            said = [self.find(part, depth + 1) or ("" if " " in part else part) for part in parts]
+            if len(parts) > 1 and all(said) and said != parts:
+                return other.join(said)
         return None
 
 

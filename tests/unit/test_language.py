@@ -14,6 +14,7 @@ import t5panel
 from t5panel.language import chosen_language, read_catalogue, speak, tr
 from t5panel.presets import load_preset, preset_names
 from t5panel.tui.fields import form_fields
+from tests.tui.recorded import OOM, SPIKE, STALL
 
 PACKAGE = Path(t5panel.__file__).parent
 SAME_IN_CHINESE = {"chrF"}
@@ -31,6 +32,12 @@ TEXTUALS = {
     "Minimize the widget and restore to normal size",
 }
 """Words of Textual's own keys and commands."""
+PYDANTICS = {f"Input should be a valid {kind}" for kind in ("boolean", "integer", "number", "string")}
+SPEAKERS = ("Finding", "Fault", "of", "_raise", "_over")
+SPOKEN_IN = ("monitor/watchdogs", "plan/planning", "preflight/cards", "preflight/memory", "preflight/place", "session")
+"""What a panel hears before and during a run."""
+COMMANDS = ("sudo ", "t5panel ", "7 7")
+"""The same in every language."""
 
 
 @pytest.fixture(autouse=True)
@@ -99,20 +106,65 @@ def test_a_chinese_template_uses_every_hole_of_the_english_one() -> None:
 
 
 def test_no_chinese_text_is_left_over() -> None:
-    known = all_texts()
-    whole = {english for english in read_catalogue("zh").texts if "{}" not in english}
+    code = "\n".join({*constants(), *field_helps(), *TEXTUALS, *PYDANTICS})
 
-    assert sorted(whole - known - spoken_elsewhere() - TEXTUALS) == []
+    whole = (english for english in read_catalogue("zh").texts if "{}" not in english)
+    left_over = [english for english in whole if english not in code]
+
+    assert left_over == []
 
 
-def spoken_elsewhere() -> set[str]:
-    """Every text in the code: what the supervisor or preflight says is drawn by others."""
-    return {
+def constants() -> set[str]:
+    """Every text in the code and in the presets: what the supervisor or preflight says is drawn by others."""
+    summaries = {load_preset(name).summary for name in preset_names()}
+    return summaries | {
         node.value
         for module in modules()
         for node in ast.walk(module)
         if isinstance(node, ast.Constant) and isinstance(node.value, str)
     }
+
+
+def sentences(tree: ast.AST) -> Iterator[str]:
+    """What a module finds or raises, each hole filled with a number."""
+    for node in ast.walk(tree):
+        name = getattr(node.func, "attr", getattr(node.func, "id", "")) if isinstance(node, ast.Call) else ""
+        if isinstance(node, ast.Call) and name in SPEAKERS:
+            yield from (text for text in map(filled, node.args) if " " in text)
+
+
+def filled(node: ast.expr) -> str:
+    """A text or template as it is said; empty for anything else."""
+    if isinstance(node, ast.JoinedStr):
+        return "".join(str(part.value) if isinstance(part, ast.Constant) else "7" for part in node.values)
+    return str(node.value) if isinstance(node, ast.Constant) else ""
+
+
+@pytest.mark.parametrize("module", SPOKEN_IN)
+def test_what_is_said_of_a_run_is_understood(module: str) -> None:
+    said = set(sentences(ast.parse((PACKAGE / f"{module}.py").read_text(encoding="utf-8"))))
+
+    assert [text for text in sorted(said) if tr(text) == text and not text.startswith(COMMANDS)] == []
+
+
+@pytest.mark.parametrize(
+    ("english", "expected"),
+    [
+        (STALL.message, "第 50 步之后 61 秒没有新的一步，通常一步要 0.8 秒"),
+        (SPIKE.message, "损失在第 50 步从 3.121 跳到 7.904"),
+        (
+            "the next checkpoint will not fit: 0.4 GiB free, a checkpoint takes 1.1 GiB",
+            "下一个检查点放不下：剩余 0.4 GiB，一个检查点需要 1.1 GiB",
+        ),
+        (OOM.sentence, "第 51 步进程 1 CUDA 显存不足：已分配 17.9 GiB，已保留 18.6 / 19.6 GiB"),
+        ("Input should be greater than 0, not -3", "应大于 0，不是 -3"),
+        ("batch 20 × 6, without checkpointing", "批次 20 × 6，关闭检查点重算"),
+        ("finished at step 80", "在第 80 步完成"),
+        ("3 × RTX 3080 20 GiB · 12 GiB RAM", "3 × RTX 3080 20 GiB · 12 GiB 内存"),
+    ],
+)
+def test_a_sentence_is_recognised_by_its_template(english: str, expected: str) -> None:
+    assert tr(english) == expected
 
 
 def test_a_text_filled_in_elsewhere_is_recognised() -> None:
