@@ -183,21 +183,30 @@ def estimate(*, records: Path, as_json: bool) -> None:
     import msgspec
 
     from t5panel.plan.context import CONTEXT
-    from t5panel.plan.records import predict, read_records, summary
-    from t5panel.render import prediction_lines
+    from t5panel.plan.records import Unpredicted, predict, read_records, summary, torch_notes
+    from t5panel.render import fault_lines, prediction_lines
 
     try:
         text = records.read_bytes()
     except OSError as error:
         raise UsageError.of(str(records), error.strerror or str(error), "a JSON list of records") from error
-    predictions = predict(read_records(text, str(records)), str(records), context=CONTEXT)
+    measured = read_records(text, str(records))
+    found = list(predict(measured, str(records), context=CONTEXT))
+    predictions = [each for each in found if not isinstance(each, Unpredicted)]
+    faults = tuple(fault for each in found if isinstance(each, Unpredicted) for fault in each.faults)
+    if not predictions and faults:
+        raise UsageError(faults)
     if as_json:
-        say_json(msgspec.to_builtins(predictions))
+        say_json(msgspec.to_builtins(found))
     else:
         for line in prediction_lines(predictions):
             say(line)
     for line in summary(predictions):
         (note if as_json else say)(line)
+    for line in (*torch_notes(measured), *fault_lines(faults)):
+        note(line)
+    if faults:
+        sys.exit(ExitCode.USAGE)
 
 
 @main.command()
