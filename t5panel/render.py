@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import Any
 
 from t5panel.contract.records import Change, Event, Recovery, Result, RunInfo, Step
+from t5panel.contract.versions import SHOWN
 from t5panel.contract.window import Window, parse_window
 from t5panel.errors import Fault
 from t5panel.launch.commands import Command
@@ -79,6 +81,8 @@ def plan_json(plan: Plan, command: Command) -> dict[str, Any]:
         "device": plan.spec.device,
         "rehearsal": plan.rehearsal,
         "spec": plan.spec.model_dump(mode="json"),
+        "interpreter": plan.spec.interpreter or sys.executable,
+        "versions": dict(plan.versions),
         "vram": {
             "per_card": cards,
             "low": max((card.low for card in plan.cards), default=None),
@@ -137,6 +141,7 @@ def plan_lines(plan: Plan, command: Command) -> Iterator[str]:
     spec = plan.spec
     yield f"preset    {plan.preset}: {spec.method} under {spec.launcher}, {spec.num_gpus} ranks on {spec.device}"
     yield f"machine   {plan.machine.summary}"
+    yield f"python    {interpreter_text(plan)}"
     yield f"model     {spec.model.name_or_path}"
     yield f"data      {spec.data.train}, up to {spec.data.max_source_length} → {spec.data.max_target_length} tokens"
     yield f"batch     {batch_formula(spec)} rows per optimizer step"
@@ -156,6 +161,12 @@ def plan_lines(plan: Plan, command: Command) -> Iterator[str]:
     yield from suggestion_lines(plan)
     yield from finding_lines(plan)
     yield f"command   {command.line}"
+
+
+def interpreter_text(plan: Plan) -> str:
+    """Which Python will run the ranks, and the versions that matter there."""
+    shown = [f"{name} {plan.versions[name]}" for name in SHOWN if name in plan.versions]
+    return " · ".join([plan.spec.interpreter or sys.executable, *shown])
 
 
 def suggestion_lines(plan: Plan) -> Iterator[str]:

@@ -75,5 +75,5 @@ def _summary(method: Method) -> Content:
     if method.installed:
         return Content(method.summary)
     return Content.assemble(
-        ("Not installed. ", "$warning"), "It needs an environment of its own; the others train too."
+        ("Not installed. ", "$warning"), f"In a shell: t5panel setup {method.name}. The others train too."
     )
