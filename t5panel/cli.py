@@ -214,6 +214,7 @@ def estimate(*, records: Path, as_json: bool) -> None:
 @ends_with_exit_code
 def presets(*, as_json: bool) -> None:
     """List the presets."""
+    from t5panel.contract.environments import missing_environment
     from t5panel.plan.planning import batch_formula
     from t5panel.presets import find_preset, load_preset, preset_names
     from t5panel.render import fault_lines
@@ -230,10 +231,10 @@ def presets(*, as_json: bool) -> None:
             {"name": p.name, "summary": p.summary, "path": str(find_preset(p.name)), "method": p.spec.method}
             for p in found
         ]
-        say_json([{**row, "installed": row["method"] != "llamafactory"} for row in rows])
+        say_json([{**row, "installed": not missing_environment(p.spec)} for row, p in zip(rows, found, strict=True)])
     for preset in () if as_json else found:
-        absent = tr("(not installed; use deepspeed, trainer or manual)")
-        missing = f"  {absent}" if preset.spec.method == "llamafactory" else ""
+        command = missing_environment(preset.spec)
+        missing = "  " + tr("(first: {command})", command=command) if command else ""
         say(f"{preset.name:14}{batch_formula(preset.spec):20}{tr(preset.summary)}{missing}")
     for line in fault_lines(tuple(faults)):
         note(line)
@@ -460,6 +461,56 @@ def doctor(*, preset: str, as_json: bool) -> None:
         say(verdict_line(patient, groups, paint=_paint))
     failed = any(finding.severity == "error" for group in groups for finding in group.findings)
     sys.exit(ExitCode.PREFLIGHT_FAILED if failed else ExitCode.DONE)
+
+
+@main.command()
+@click.argument("name", metavar="ENVIRONMENT")
+@click.option("--remove", "removing", is_flag=True, help="Delete it.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@ends_with_exit_code
+def setup(*, name: str, removing: bool, as_json: bool) -> None:
+    """Make the environment of a method that cannot live in the panel's own: llamafactory."""
+    from t5panel.contract.environments import ENVIRONMENTS, read_environment
+    from t5panel.launch.environment import DISK_BYTES, DOWNLOAD_BYTES, remove, set_up
+
+    known = next((one for one in ENVIRONMENTS if one == name), None)
+    if known is None:
+        raise UsageError.of("setup", f"no environment {name!r}", f"known: {', '.join(ENVIRONMENTS)}")
+    if removing:
+        removed = remove(known)
+        note(f"{name}: removed" if removed else f"{name}: there is none")
+    elif read_environment(known).condition != "ready":
+        need, download = DISK_BYTES[known] / 1e6, DOWNLOAD_BYTES[known] / 1e6
+        note(f"{name}: {need:,.0f} MB on the disk, {download:,.0f} MB to download; the panel's own torch is linked")
+        set_up(known, _counting())
+    found = read_environment(known)
+    if as_json:
+        facts = {"path": str(found.path), "python": str(found.python), "versions": dict(found.versions)}
+        say_json({"name": found.name, "condition": found.condition, "problem": found.problem, **facts})
+    elif not removing:
+        shown = " · ".join(
+            f"{key} {found.versions[key]}" for key in (name, "torch", "transformers") if key in found.versions
+        )
+        say(f"{name}: ready in {found.path} · {shown}")
+
+
+def _counting() -> Callable[[str, int, int], None]:
+    """Tells how many of how many parts are done: on a terminal in one line, else at each tenth."""
+    told = -1
+
+    def tell(text: str, done: int, total: int) -> None:
+        nonlocal told
+        if sys.stderr.isatty():
+            click.echo(
+                f"\r\x1b[K{done:4} of {total}  {text}"[: shutil.get_terminal_size().columns + 3], err=True, nl=False
+            )
+            if text == "trying it":
+                click.echo(err=True)
+        elif done in (0, total) or done * 10 // total > told:
+            told = done * 10 // total
+            note(f"{done:4} of {total}  {text}")
+
+    return tell
 
 
 def _paint(text: str, tone: str) -> str:

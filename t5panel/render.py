@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import Any
 
 from t5panel.cells import left
 from t5panel.contract.records import Change, Event, Recovery, Result, RunInfo, Step
+from t5panel.contract.versions import SHOWN
 from t5panel.contract.window import Window, parse_window
 from t5panel.errors import Fault
 from t5panel.language import tr
@@ -84,6 +86,8 @@ def plan_json(plan: Plan, command: Command) -> dict[str, Any]:
         "device": plan.spec.device,
         "rehearsal": plan.rehearsal,
         "spec": plan.spec.model_dump(mode="json"),
+        "interpreter": plan.spec.interpreter or sys.executable,
+        "versions": dict(plan.versions),
         "vram": {
             "per_card": cards,
             "low": max((card.low for card in plan.cards), default=None),
@@ -152,6 +156,7 @@ def plan_lines(plan: Plan, command: Command) -> Iterator[str]:
     )
     yield titled(tr("preset"), f"{plan.preset}: {what}")
     yield titled(tr("machine"), tr(plan.machine.summary))
+    yield titled(tr("python"), interpreter_text(plan))
     yield titled(tr("model"), spec.model.name_or_path)
     yield titled(tr("data"), f"{spec.data.train}, {lengths}")
     yield titled(tr("batch"), tr("{formula} rows per optimizer step", formula=batch_formula(spec)))
@@ -182,6 +187,12 @@ def titled(name: str, text: str) -> str:
 def result_line(name: str, text: str) -> str:
     """A line of a summary: its name in fifteen cells, then what there is to say."""
     return f"{left(name, RESULT_NAME_CELLS)}{text}"
+
+
+def interpreter_text(plan: Plan) -> str:
+    """Which Python will run the ranks, and the versions that matter there."""
+    shown = [f"{name} {plan.versions[name]}" for name in SHOWN if name in plan.versions]
+    return " · ".join([plan.spec.interpreter or sys.executable, *shown])
 
 
 def suggestion_lines(plan: Plan) -> Iterator[str]:

@@ -19,6 +19,7 @@ from typing import Any
 import msgspec
 
 from t5panel import __version__
+from t5panel.contract.environments import with_interpreter
 from t5panel.contract.layout import PRIVATE, RunDir, all_runs, runs_home, token_cache_home, write_atomic
 from t5panel.contract.paths import user_path
 from t5panel.contract.records import PredictedVram, Request, RunInfo, run_json
@@ -242,7 +243,7 @@ def resolved_preset(wish: Wish, machine: Machine) -> Preset:
     preset = load_preset(wish.preset, wish.overrides)
     if wants_rehearsal(preset.spec, machine):
         preset = _rehearsed(preset, wish)
-    return replace(preset, spec=_with_absolute_paths(preset.spec))
+    return replace(preset, spec=with_interpreter(_with_absolute_paths(preset.spec)))
 
 
 def save_as(name: str, wish: Wish) -> Path:

@@ -194,6 +194,13 @@ def token_cache_home() -> Path:
     return user_cache_path(APP) / "tokens"
 
 
+def environments_home() -> Path:
+    """`$XDG_DATA_HOME/t5panel/envs`: Python environments for methods that cannot live in the panel's own."""
+    from platformdirs import user_data_path
+
+    return user_data_path(APP) / "envs"
+
+
 def user_presets_home() -> Path:
     """`$XDG_CONFIG_HOME/t5panel/presets`."""
     from platformdirs import user_config_path

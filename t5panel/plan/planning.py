@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from t5panel.contract.memory_table import minor
 from t5panel.contract.records import Severity
@@ -51,6 +51,8 @@ class Plan:
     estimate: Estimate
     suggestions: tuple[Suggestion, ...] = ()
     """What fits when this does not, or what would be faster; the best first."""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    """Of the packages that the ranks will import."""
 
     @property
     def verdict(self) -> Verdict:
@@ -120,7 +122,18 @@ def make_plan(
     all_findings = (*device_findings, *findings, *memory_findings, *_memory_findings(cards, ram, suggestions))
     speed = forecast(spec, shape, used, known)
     return Plan(
-        preset.name, spec, machine, rehearsal, preset.replaced, cards, ram, all_findings, shape, speed, suggestions
+        preset.name,
+        spec,
+        machine,
+        rehearsal,
+        preset.replaced,
+        cards,
+        ram,
+        all_findings,
+        shape,
+        speed,
+        suggestions,
+        versions,
     )
 
 

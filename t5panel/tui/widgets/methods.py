@@ -78,5 +78,6 @@ def _summary(method: Method) -> Content:
     if method.installed:
         return Content(tr(method.summary))
     return Content.assemble(
-        (tr("Not installed.") + " ", "$warning"), tr("It needs an environment of its own; the others train too.")
+        (tr("Not installed.") + " ", "$warning"),
+        tr("In a shell: {command}. The others train too.", command=f"t5panel setup {method.name}"),
     )
