@@ -60,9 +60,9 @@ class RunScreen(Screen[None]):
         Binding("n", "app.go('setup')", "new", tooltip="Set up another run; this one is left alone"),
     ]
 
-    view: reactive[RunView | None] = reactive(None)
-    faults: reactive[tuple[Fault, ...]] = reactive((), bindings=True)
-    log_scale: reactive[bool] = reactive(default=False)
+    view: reactive[RunView | None] = reactive(None, repaint=False)
+    faults: reactive[tuple[Fault, ...]] = reactive((), bindings=True, repaint=False)
+    log_scale: reactive[bool] = reactive(default=False, repaint=False)
 
     def __init__(self, run: RunDir, history: History, machine: str) -> None:
         super().__init__()

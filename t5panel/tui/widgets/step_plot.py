@@ -14,6 +14,7 @@ from t5panel.render import loss_text
 from t5panel.tui.view import RunView
 from t5panel.tui.widgets.chart import Chart, Curve, extent, number_text, over
 from t5panel.tui.widgets.plot import Plot
+from t5panel.tui.widgets.steady import entitle
 from t5panel.tui.widgets.zoom import Zoom, followed, panned, revealed, whole, zoomed
 
 ZOOM_FACTOR = 0.5
@@ -35,12 +36,12 @@ NAMES: dict[Quantity, str] = {
 class StepPlot(Plot):
     """One quantity over optimizer steps; of the loss also evaluations, as marks."""
 
-    view: reactive[RunView | None] = reactive(None)
-    log_scale: reactive[bool] = reactive(default=False)
-    quantity: reactive[Quantity] = reactive("loss")
-    zoom: reactive[Zoom | None] = reactive(None)
+    view: reactive[RunView | None] = reactive(None, repaint=False)
+    log_scale: reactive[bool] = reactive(default=False, repaint=False)
+    quantity: reactive[Quantity] = reactive("loss", repaint=False)
+    zoom: reactive[Zoom | None] = reactive(None, repaint=False)
     """The part in view; None for all of the run."""
-    cursor: reactive[int | None] = reactive(None)
+    cursor: reactive[int | None] = reactive(None, repaint=False)
     """The step whose values are told."""
 
     def watch_view(self) -> None:
@@ -151,7 +152,7 @@ class StepPlot(Plot):
         wait = self.view.snapshot.data_wait if self.view is not None and self.quantity == "samples_per_second" else None
         waits = "" if wait is None else f", waits for data {wait:.0%} of the time"
         part = f", steps {self.zoom.low:,.0f}–{self.zoom.high:,.0f}" if self.zoom else ""
-        self.border_title = f"{TITLES[self.quantity]}, {'log' if self.log_scale else 'linear'} scale{waits}{part}"
+        entitle(self, f"{TITLES[self.quantity]}, {'log' if self.log_scale else 'linear'} scale{waits}{part}")
         if self.view is not None:
             self.chart = step_chart(
                 self.view.snapshot, self.quantity, log=self.log_scale, zoom=self.zoom, cursor=self.cursor

@@ -8,22 +8,22 @@ from textual.app import ComposeResult
 from textual.containers import VerticalScroll
 from textual.content import Content
 from textual.reactive import reactive
-from textual.widgets import Static
 
 from t5panel.monitor.history import Snapshot
 from t5panel.render import alert_text, change_texts, fault_lines, recovery_texts, result_lines
 from t5panel.tui.parts import Part
 from t5panel.tui.view import RunView
+from t5panel.tui.widgets.steady import SteadyText, entitle
 
 
 class TextPane(VerticalScroll, can_focus=False):
     """A titled text about a run; each kind says what it shows."""
 
-    view: reactive[RunView | None] = reactive(None)
+    view: reactive[RunView | None] = reactive(None, repaint=False)
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
-        self._text = Static()
+        self._text = SteadyText()
 
     def compose(self) -> ComposeResult:
         """One text."""
@@ -31,7 +31,7 @@ class TextPane(VerticalScroll, can_focus=False):
 
     def say(self, content: Content) -> None:
         """Show this text."""
-        self._text.update(content)
+        self._text.show(content)
 
 
 class LogPane(TextPane):
@@ -41,7 +41,7 @@ class LogPane(TextPane):
         """Show the newest lines."""
         if view is None:
             return
-        self.border_title = f"Log of {view.log_name}"
+        entitle(self, f"Log of {view.log_name}")
         self.say(Content("\n".join(view.log_lines)) if view.log_lines else Content("empty so far").stylize("$quiet"))
         self.scroll_end(animate=False)
 
@@ -52,7 +52,7 @@ class EndingPane(TextPane):
     def watch_view(self, view: RunView | None) -> None:
         """Show the summary, or what went wrong."""
         self.display = view is not None and not view.snapshot.state.alive
-        self.border_title = "Result" if view is None or view.snapshot.result is not None else "What next"
+        entitle(self, "Result" if view is None or view.snapshot.result is not None else "What next")
         if view is not None and self.display:
             self.say(Content.assemble(*ending_parts(view)).rstrip())
 
@@ -62,7 +62,7 @@ class PredictionPane(TextPane):
 
     def watch_view(self, view: RunView | None) -> None:
         """Show them; nothing before the first evaluation."""
-        self.border_title = "Predictions"
+        entitle(self, "Predictions")
         if view is not None:
             self.say(Content.assemble(*prediction_parts(view.snapshot)).rstrip())
 
