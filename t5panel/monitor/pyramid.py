@@ -24,6 +24,24 @@ class Pyramid:
     def __len__(self) -> int:
         return len(self._levels[0][0])
 
+    @property
+    def arrays(self) -> tuple[array[float], ...]:
+        """Least and greatest values of all levels, to be kept."""
+        return tuple(values for level in self._levels for values in level)
+
+    @classmethod
+    def restored(cls, arrays: Sequence[array[float]]) -> Pyramid:
+        """From kept arrays.
+
+        Raises: ValueError when they cannot be those of a pyramid.
+        """
+        pyramid = cls()
+        pyramid._levels = list(zip(arrays[::2], arrays[1::2], strict=True))
+        sizes = [len(values) for values in arrays]
+        if sizes != [sizes[0] // FAN**level for level in range(len(pyramid._levels)) for _ in range(2)]:
+            raise ValueError("not the levels of a pyramid")
+        return pyramid
+
     def extend(self, values: Sequence[float]) -> None:
         """The next values, a multiple of BASE; what is not finite counts as none."""
         groups = list(in_groups(values, BASE))

@@ -66,7 +66,9 @@ def _say(run: RunDir, phase: Phase, step: int) -> None:
 
 def _reading(now: float, chance: random.Random) -> Sample:
     cards = tuple(
-        Card(index, 17 * GIB + chance.randrange(2) * MIB, 20 * GIB, chance.randint(90, 100), 310 + chance.random() * 9, 74)
+        Card(
+            index, 17 * GIB + chance.randrange(2) * MIB, 20 * GIB, chance.randint(90, 100), chance.uniform(310, 319), 74
+        )
         for index in range(3)
     )
     ranks = tuple(RankSample(rank, 4000 + rank, 2 * GIB + chance.randrange(8 * MIB), None) for rank in range(3))

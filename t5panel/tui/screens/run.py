@@ -114,6 +114,8 @@ class RunScreen(Screen[None]):
         if event.view is None:
             return
         before, now = self.view, event.view
+        if now.snapshot.unread:
+            self.refresh_view()
         self.set_class(not now.snapshot.state.alive, "-ended")
         self.view = now
         if before is None or _offers(before) != _offers(now):

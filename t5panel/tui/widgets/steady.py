@@ -26,7 +26,7 @@ class SteadyText(Static):
         if rows == []:
             return
         self._shown = content
-        if not size.width or content.get_height(self.styles, size.width) != size.height:
+        if not size.width or content.get_height(self.styles.get_rules(), size.width) != size.height:
             self.refresh(layout=True)
         elif rows is None or size.height != len(content.split("\n")):
             self.refresh()

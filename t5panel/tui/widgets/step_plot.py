@@ -151,8 +151,10 @@ class StepPlot(Plot):
     def _show(self) -> None:
         wait = self.view.snapshot.data_wait if self.view is not None and self.quantity == "samples_per_second" else None
         waits = "" if wait is None else f", waits for data {wait:.0%} of the time"
+        unread = self.view.snapshot.unread if self.view is not None else 0.0
+        reading = f", {1 - unread:.0%} read" if unread else ""
         part = f", steps {self.zoom.low:,.0f}–{self.zoom.high:,.0f}" if self.zoom else ""
-        entitle(self, f"{TITLES[self.quantity]}, {'log' if self.log_scale else 'linear'} scale{waits}{part}")
+        entitle(self, f"{TITLES[self.quantity]}, {'log' if self.log_scale else 'linear'} scale{waits}{part}{reading}")
         if self.view is not None:
             self.chart = step_chart(
                 self.view.snapshot, self.quantity, log=self.log_scale, zoom=self.zoom, cursor=self.cursor
