@@ -18,7 +18,7 @@ import msgspec
 
 from t5panel.contract.records import Checkpoint, Evaluation, Start, Step
 
-MAGIC = b"t5panel bookmark 1 " + sys.byteorder.encode() + b"\n"
+MAGIC = b"t5panel bookmark 2 " + sys.byteorder.encode() + b"\n"
 """Another version, or another byte order, is another file."""
 WORD = 4
 LONGEST_HEAD = 1 << 24

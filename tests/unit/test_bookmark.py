@@ -103,7 +103,7 @@ def damaged(content: bytes) -> dict[str, bytes]:
         "torn": content[:-9],
         "longer": content + b"\0",
         "one bit flipped": content[:middle] + flipped + content[middle + 1 :],
-        "of another version": content.replace(MAGIC, MAGIC.replace(b" 1 ", b" 2 "), 1),
+        "of another version": content.replace(MAGIC, MAGIC.replace(b" 2 ", b" 3 "), 1),
         "something else": b"\x89PNG\r\n\x1a\n" * 99,
     }
 
