@@ -9,7 +9,8 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -693,6 +694,19 @@ def _follow(run: RunDir, *, as_json: bool = False) -> int:
     return state.exit_code if state is not None and state.exit_code is not None else ExitCode.TRAINING_FAILED
 
 
+@contextmanager
+def _without_ssl() -> Iterator[None]:
+    """asyncio imports TLS where it can, and a panel never needs it: 4.7 MiB of its memory."""
+    if "asyncio" in sys.modules:
+        yield
+        return
+    sys.modules["ssl"] = None  # type: ignore[assignment]  # the import system's word for "not there"
+    try:
+        yield
+    finally:
+        del sys.modules["ssl"]
+
+
 def _open_panel(options: dict[str, Any]) -> None:
     if not sys.stdout.isatty():
         raise UsageError.of("t5panel", "the panel needs a terminal", "use --no-ui, or `t5panel runs`")
@@ -700,6 +714,8 @@ def _open_panel(options: dict[str, Any]) -> None:
 
     wish = _wish(options)
     gc.disable()  # until the first frame, which the panel ends: an eighth of its start
+    with _without_ssl():
+        import asyncio  # noqa: F401 - as Textual will have it
     from t5panel.tui.app import run_panel
 
     run_panel(wish, plain=_is_plain())

@@ -155,6 +155,11 @@ class RunDir:
         return self.path / "cache"
 
     @property
+    def bookmark(self) -> Path:
+        """What a reader made of the metrics so far; replaced by whoever read much more of them."""
+        return self.cache / "metrics.bookmark"
+
+    @property
     def tokenizer(self) -> Path:
         """The run's tokenizer, put there by the preparation: a rank never asks the hub for it."""
         return self.cache / "tokenizer"

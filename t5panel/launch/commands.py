@@ -7,14 +7,14 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import assert_never
-
-import yaml
+from typing import TYPE_CHECKING, assert_never
 
 from t5panel.contract import llamafactory
 from t5panel.contract.layout import RunDir
 from t5panel.contract.records import PORT, CommandInfo
-from t5panel.contract.spec import Method, RunSpec
+
+if TYPE_CHECKING:
+    from t5panel.contract.spec import Method, RunSpec
 
 TRAINER_MODULES: dict[Method, str] = {
     "manual": "t5panel.trainers.manual",
@@ -126,6 +126,8 @@ def _comma(cards: tuple[int, ...]) -> str:
 
 def _accelerate(spec: RunSpec, run: RunDir, python: str, module: str, env: dict[str, str]) -> Command:
     # A config file of our own: without one, the user's global default applies silently (accelerate#1133).
+    import yaml
+
     config = run.config / "accelerate.yaml"
     settings = {
         "compute_environment": "LOCAL_MACHINE",

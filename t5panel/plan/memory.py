@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from t5panel.contract.memory_table import minor
 from t5panel.contract.shapes import Shape
-from t5panel.contract.spec import RunSpec
 from t5panel.plan.cards import AMPERE_WORKSPACE, HOPPER_PROCESSORS, cublas_workspace, processors_of
 from t5panel.plan.context import Context
 from t5panel.plan.machine import CardFacts
@@ -17,6 +16,9 @@ from t5panel.plan.need import Need
 from t5panel.plan.step import OptimizerName, TrainingStep, check_kernel
 from t5panel.plan.table import UNKNOWN, NoTableError
 from t5panel.plan.zero import Zero
+
+if TYPE_CHECKING:
+    from t5panel.contract.spec import RunSpec
 
 Verdict = Literal["fits", "tight", "no"]
 LENGTH_ROUNDING = 8

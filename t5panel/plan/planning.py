@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from t5panel.contract.memory_table import minor
 from t5panel.contract.records import Severity
 from t5panel.contract.shapes import Shape
-from t5panel.contract.spec import RunSpec
 from t5panel.plan.context import MeasuredContext, context_of
 from t5panel.plan.forecast import NOTHING_KNOWN, Experience, forecast
 from t5panel.plan.host import HostMemory, host_memory
@@ -18,7 +18,10 @@ from t5panel.plan.need import need_of
 from t5panel.plan.solve import Job, Suggestion, suggest
 from t5panel.plan.speed import Estimate
 from t5panel.plan.table import NoTableError, load_table
-from t5panel.presets import Preset
+
+if TYPE_CHECKING:
+    from t5panel.contract.spec import RunSpec
+    from t5panel.presets import Preset
 
 LESS_MEMORY = "a smaller batch with more accumulation, gradient_checkpointing=true, or another card"
 

@@ -7,17 +7,19 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from t5panel.contract.environments import Environment, environment_of, read_environment, setup_command, untested
 from t5panel.contract.llamafactory import has_own_register
 from t5panel.contract.shapes import Shape, builtin_shape, is_builtin
-from t5panel.contract.spec import RunSpec
 from t5panel.contract.versions import PACKAGES, installed_versions
 from t5panel.errors import Fault
 from t5panel.plan.planning import Finding
+
+if TYPE_CHECKING:
+    from t5panel.contract.spec import RunSpec
 
 TIMEOUT_SECONDS = 180
 NEEDED_TRANSFORMERS = (5, 23)

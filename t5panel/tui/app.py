@@ -105,22 +105,23 @@ class PanelApp(App[None]):
 
     @work(thread=True, group="open")
     def _open(self) -> None:
-        """Read the machine, load the screens and find a living run."""
+        """Read the machine, find a living run, and load its screen or else the setup's."""
         from t5panel.tui.listing import newest_alive
-        from t5panel.tui.screens import run, runs, setup  # noqa: F401 - loaded here, used later
 
-        self.post_message(Opened(self._services.machine(), newest_alive()))
+        live = newest_alive()
+        if live is None:
+            from t5panel.tui.screens import setup  # noqa: F401 - loaded here, used later
+        else:
+            from t5panel.tui.screens import run  # noqa: F401
+        self.post_message(Opened(self._services.machine(), live))
 
     def on_opened(self, event: Opened) -> None:
         """Show the living run, else the setup."""
-        from t5panel.tui.screens.setup import SetupScreen
-
         self._machine = event.machine
-        self.install_screen(SetupScreen(self._wish, event.machine, self._services), "setup")
         if event.live is not None:
             self._watch(event.live)
         else:
-            self._show("setup")
+            self._show_setup()
         self.call_after_refresh(_collect_garbage_again)
 
     def on_start_requested(self, event: StartRequested) -> None:
@@ -205,7 +206,7 @@ class PanelApp(App[None]):
             self._show(RunScreen(event.run, event.history, self._summary()))
             return
         if isinstance(self.screen, OpeningScreen):
-            self._show("setup")
+            self._show_setup()
         if event.faults:
             self._tell(tr("This run cannot be shown"), event.faults)
         else:
@@ -232,7 +233,7 @@ class PanelApp(App[None]):
         if self._machine is None or self.screen.is_modal:
             return
         if place == "setup":
-            self._show("setup")
+            self._show_setup()
         elif place == "runs":
             self._list_runs()
         else:
@@ -300,6 +301,14 @@ class PanelApp(App[None]):
         from t5panel.tui.screens.runs import RunsScreen
 
         self._show(RunsScreen(self._summary(), self._services.clock))
+
+    def _show_setup(self) -> None:
+        """The one setup, made when it is first seen: pydantic and YAML, 13 MiB, come with it."""
+        from t5panel.tui.screens.setup import SetupScreen
+
+        if not self.is_screen_installed("setup") and self._machine is not None:
+            self.install_screen(SetupScreen(self._wish, self._machine, self._services), "setup")
+        self._show("setup")
 
     def _show(self, screen: Screen[None] | str) -> None:
         """In place of the present screen and its dialogs; the opening one stays below, for it was never pushed."""

@@ -61,9 +61,9 @@ class RunScreen(Screen[None]):
         Binding("n", "app.go('setup')", "new", tooltip="Set up another run; this one is left alone"),
     ]
 
-    view: reactive[RunView | None] = reactive(None)
-    faults: reactive[tuple[Fault, ...]] = reactive((), bindings=True)
-    log_scale: reactive[bool] = reactive(default=False)
+    view: reactive[RunView | None] = reactive(None, repaint=False)
+    faults: reactive[tuple[Fault, ...]] = reactive((), bindings=True, repaint=False)
+    log_scale: reactive[bool] = reactive(default=False, repaint=False)
 
     def __init__(self, run: RunDir, history: History, machine: str) -> None:
         super().__init__()
@@ -115,6 +115,8 @@ class RunScreen(Screen[None]):
         if event.view is None:
             return
         before, now = self.view, event.view
+        if now.snapshot.unread:
+            self.refresh_view()
         self.set_class(not now.snapshot.state.alive, "-ended")
         self.view = now
         if before is None or _offers(before) != _offers(now):

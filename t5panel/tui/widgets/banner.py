@@ -16,17 +16,23 @@ from t5panel.tui.view import RunView
 class AlertBanner(Widget):
     """The worst alert of a living run, and how many more there are; hidden while there is none."""
 
-    view: reactive[RunView | None] = reactive(None)
+    view: reactive[RunView | None] = reactive(None, repaint=False)
+
+    _alerts: tuple[Event, ...] = ()
 
     def watch_view(self, view: RunView | None) -> None:
         """Show what stands now."""
         alerts = standing(view)
+        if alerts == self._alerts:
+            return
+        self._alerts = alerts
+        self.refresh()
         self.display = bool(alerts)
         self.set_class(bool(alerts) and alerts[0].severity == "error", "-error")
 
     def render(self) -> Content:
         """As wide as there is room."""
-        return banner_text(standing(self.view), self.size.width)
+        return banner_text(self._alerts, self.size.width)
 
 
 def standing(view: RunView | None) -> tuple[Event, ...]:

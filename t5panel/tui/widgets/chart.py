@@ -216,7 +216,9 @@ def _line(canvas: Canvas, columns: Sequence[Column], scale: Scale, owner: str, *
     for x, low, high in columns:
         top, bottom = scale.row(high), scale.row(low)
         here = (x, (top + bottom) // 2)
-        if before is not None:
+        if before is not None and before[0] == x - 1:
+            top, bottom = min(top, before[1]), max(bottom, before[1])
+        elif before is not None:
             _join(canvas, before, here, owner, dash)
         if is_drawn(dash, x):
             canvas.vertical(x, top, bottom, owner)

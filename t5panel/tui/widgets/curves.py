@@ -17,6 +17,7 @@ from t5panel.render import duration
 from t5panel.tui.view import RunView
 from t5panel.tui.widgets.chart import Chart, Curve, Level, extent, over
 from t5panel.tui.widgets.plot import Plot
+from t5panel.tui.widgets.steady import entitle
 
 MIB = 2**20
 
@@ -24,14 +25,13 @@ MIB = 2**20
 class RamPlot(Plot):
     """Resident memory of each rank over the last hour."""
 
-    view: reactive[RunView | None] = reactive(None)
+    view: reactive[RunView | None] = reactive(None, repaint=False)
 
     def watch_view(self, view: RunView | None) -> None:
         """Draw what is new."""
         sample = view.snapshot.sample if view else None
-        self.border_title = (
-            tr("RAM per rank, host limit {size}", size=memory_text(sample.ram_limit)) if sample else tr("RAM per rank")
-        )
+        limit = memory_text(sample.ram_limit) if sample else ""
+        entitle(self, tr("RAM per rank, host limit {size}", size=limit) if sample else tr("RAM per rank"))
         if view is not None:
             self.chart = ram_chart(view.snapshot)
 
@@ -39,7 +39,7 @@ class RamPlot(Plot):
 class VramPlot(Plot):
     """Used memory of each card over the last hour; hidden without cards."""
 
-    view: reactive[RunView | None] = reactive(None)
+    view: reactive[RunView | None] = reactive(None, repaint=False)
 
     def watch_view(self, view: RunView | None) -> None:
         """Draw what is new."""
@@ -47,7 +47,7 @@ class VramPlot(Plot):
         cards = sample.cards if sample is not None else ()
         self.set_class(not cards, "-none")
         if view is not None and cards:
-            self.border_title = vram_title(view.snapshot, cards)
+            entitle(self, vram_title(view.snapshot, cards))
             self.chart = vram_chart(view.snapshot)
 
 

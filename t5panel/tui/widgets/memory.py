@@ -16,6 +16,7 @@ from t5panel.render import NEARLY_FULL, mib
 from t5panel.tui.parts import Part
 from t5panel.tui.view import RunView
 from t5panel.tui.widgets.bars import bar
+from t5panel.tui.widgets.steady import changed_rows, refresh_rows
 
 NAME_CELLS = 7
 TEXT_CELLS = 16
@@ -25,15 +26,26 @@ VITALS_CELLS = 15
 class MemoryPane(Widget):
     """Bars of the newest reading."""
 
-    view: reactive[RunView | None] = reactive(None, layout=True)
+    view: reactive[RunView | None] = reactive(None, repaint=False)
 
     def on_mount(self) -> None:
         """Name it."""
         self.border_title = tr("Memory now")
 
+    def watch_view(self, before: RunView | None, now: RunView | None) -> None:
+        """Paint the rows that changed; lay out when there are others."""
+        rows = changed_rows(*(self._content(view) for view in (before, now)))
+        if rows is None:
+            self.refresh(layout=True)
+        elif rows:
+            refresh_rows(self, rows)
+
     def render(self) -> Content:
         """As wide as there is room."""
-        sample = self.view.snapshot.sample if self.view else None
+        return self._content(self.view)
+
+    def _content(self, view: RunView | None) -> Content:
+        sample = view.snapshot.sample if view else None
         if sample is None:
             return Content(tr("no reading yet")).stylize("$quiet")
         return Content.assemble(*memory_parts(sample, self.size.width)).rstrip()

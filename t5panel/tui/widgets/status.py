@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 from textual.content import Content
 from textual.reactive import reactive
-from textual.widgets import Static
 
 from t5panel.contract.records import Phase
 from t5panel.errors import Fault
@@ -17,6 +16,7 @@ from t5panel.tui.faults import fault_parts
 from t5panel.tui.parts import Part
 from t5panel.tui.view import RunView
 from t5panel.tui.widgets.bars import rail
+from t5panel.tui.widgets.steady import SteadyText
 
 PROGRESS_CELLS = 16
 PHASES: dict[Phase, tuple[str, str]] = {
@@ -35,11 +35,11 @@ LOUD: dict[Phase, str] = {"failed": "bold $error", "paused": "bold $warning"}
 """Phases whose sentence is what the user came for."""
 
 
-class StatusPane(Static):
+class StatusPane(SteadyText):
     """Shows where a run stands."""
 
-    view: reactive[RunView | None] = reactive(None)
-    faults: reactive[tuple[Fault, ...]] = reactive(())
+    view: reactive[RunView | None] = reactive(None, repaint=False)
+    faults: reactive[tuple[Fault, ...]] = reactive((), repaint=False)
 
     def watch_view(self) -> None:
         """Show it."""
@@ -51,9 +51,9 @@ class StatusPane(Static):
 
     def _show(self) -> None:
         if self.faults:
-            self.update(Content.assemble(*fault_parts(self.faults)).rstrip())
+            self.show(Content.assemble(*fault_parts(self.faults)).rstrip())
         elif self.view is not None:
-            self.update(Content.assemble(*status_parts(self.view)))
+            self.show(Content.assemble(*status_parts(self.view)))
 
 
 def status_parts(view: RunView) -> Iterator[Part]:

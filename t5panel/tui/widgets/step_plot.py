@@ -15,6 +15,7 @@ from t5panel.render import loss_text
 from t5panel.tui.view import RunView
 from t5panel.tui.widgets.chart import Chart, Curve, extent, number_text, over
 from t5panel.tui.widgets.plot import Plot
+from t5panel.tui.widgets.steady import entitle
 from t5panel.tui.widgets.zoom import Zoom, followed, panned, revealed, whole, zoomed
 
 ZOOM_FACTOR = 0.5
@@ -36,12 +37,12 @@ NAMES: dict[Quantity, str] = {
 class StepPlot(Plot):
     """One quantity over optimizer steps; of the loss also evaluations, as marks."""
 
-    view: reactive[RunView | None] = reactive(None)
-    log_scale: reactive[bool] = reactive(default=False)
-    quantity: reactive[Quantity] = reactive("loss")
-    zoom: reactive[Zoom | None] = reactive(None)
+    view: reactive[RunView | None] = reactive(None, repaint=False)
+    log_scale: reactive[bool] = reactive(default=False, repaint=False)
+    quantity: reactive[Quantity] = reactive("loss", repaint=False)
+    zoom: reactive[Zoom | None] = reactive(None, repaint=False)
     """The part in view; None for all of the run."""
-    cursor: reactive[int | None] = reactive(None)
+    cursor: reactive[int | None] = reactive(None, repaint=False)
     """The step whose values are told."""
 
     def watch_view(self) -> None:
@@ -151,10 +152,12 @@ class StepPlot(Plot):
     def _show(self) -> None:
         wait = self.view.snapshot.data_wait if self.view is not None and self.quantity == "samples_per_second" else None
         waits = "" if wait is None else tr(", waits for data {share:.0%} of the time", share=wait)
+        unread = self.view.snapshot.unread if self.view is not None else 0.0
+        reading = tr(", {share:.0%} read", share=1 - unread) if unread else ""
         part = tr(", steps {low:,.0f}–{high:,.0f}", low=self.zoom.low, high=self.zoom.high) if self.zoom else ""
         scale = tr("log scale") if self.log_scale else tr("linear scale")
         title = tr("{title}, {scale}", title=tr(TITLES[self.quantity]), scale=scale)
-        self.border_title = f"{title}{waits}{part}"
+        entitle(self, f"{title}{waits}{part}{reading}")
         if self.view is not None:
             self.chart = step_chart(
                 self.view.snapshot, self.quantity, log=self.log_scale, zoom=self.zoom, cursor=self.cursor

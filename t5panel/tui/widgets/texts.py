@@ -8,23 +8,23 @@ from textual.app import ComposeResult
 from textual.containers import VerticalScroll
 from textual.content import Content
 from textual.reactive import reactive
-from textual.widgets import Static
 
 from t5panel.language import tr
 from t5panel.monitor.history import Snapshot
 from t5panel.render import alert_text, change_texts, fault_lines, recovery_texts, result_line, result_rows
 from t5panel.tui.parts import Part
 from t5panel.tui.view import RunView
+from t5panel.tui.widgets.steady import SteadyText, entitle
 
 
 class TextPane(VerticalScroll, can_focus=False):
     """A titled text about a run; each kind says what it shows."""
 
-    view: reactive[RunView | None] = reactive(None)
+    view: reactive[RunView | None] = reactive(None, repaint=False)
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
-        self._text = Static()
+        self._text = SteadyText()
 
     def compose(self) -> ComposeResult:
         """One text."""
@@ -32,7 +32,7 @@ class TextPane(VerticalScroll, can_focus=False):
 
     def say(self, content: Content) -> None:
         """Show this text."""
-        self._text.update(content)
+        self._text.show(content)
 
 
 class LogPane(TextPane):
@@ -42,7 +42,7 @@ class LogPane(TextPane):
         """Show the newest lines."""
         if view is None:
             return
-        self.border_title = tr("Log of {name}", name=tr(view.log_name))
+        entitle(self, tr("Log of {name}", name=tr(view.log_name)))
         self.say(
             Content("\n".join(view.log_lines)) if view.log_lines else Content(tr("empty so far")).stylize("$quiet")
         )
@@ -55,7 +55,7 @@ class EndingPane(TextPane):
     def watch_view(self, view: RunView | None) -> None:
         """Show the summary, or what went wrong."""
         self.display = view is not None and not view.snapshot.state.alive
-        self.border_title = tr("Result") if view is None or view.snapshot.result is not None else tr("What next")
+        entitle(self, tr("Result") if view is None or view.snapshot.result is not None else tr("What next"))
         if view is not None and self.display:
             self.say(Content.assemble(*ending_parts(view)).rstrip())
 
@@ -65,7 +65,7 @@ class PredictionPane(TextPane):
 
     def watch_view(self, view: RunView | None) -> None:
         """Show them; nothing before the first evaluation."""
-        self.border_title = tr("Predictions")
+        entitle(self, tr("Predictions"))
         if view is not None:
             self.say(Content.assemble(*prediction_parts(view.snapshot)).rstrip())
 
