@@ -11,10 +11,7 @@ from t5panel.contract import llamafactory_keys
 from t5panel.contract.deepspeed_keys import escaping_paths, misplaced_autos, unknown_keys
 from t5panel.contract.shapes import PREFIX, SHAPES, is_builtin
 from t5panel.contract.window import parse_window
-
-Method = Literal["manual", "trainer", "deepspeed", "llamafactory"]
-Launcher = Literal["accelerate", "torchrun", "deepspeed"]
-Device = Literal["auto", "cuda", "cpu"]
+from t5panel.contract.words import Device, Launcher, Method
 
 LAUNCHERS: dict[Method, tuple[Launcher, ...]] = {
     "manual": ("accelerate", "torchrun"),
