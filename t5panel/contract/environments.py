@@ -12,12 +12,14 @@ from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
 from t5panel.contract.layout import environments_home
-from t5panel.contract.spec import RunSpec
+
+if TYPE_CHECKING:
+    from t5panel.contract.spec import RunSpec
 
 EnvironmentName = Literal["llamafactory"]
 ENVIRONMENTS: tuple[EnvironmentName, ...] = ("llamafactory",)
