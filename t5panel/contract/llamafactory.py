@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from t5panel.contract.deepspeed_keys import FILLED_FROM_TRAIN
 from t5panel.contract.layout import RunDir
 from t5panel.contract.shapes import is_builtin
 
