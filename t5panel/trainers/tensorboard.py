@@ -28,6 +28,7 @@ def scalars(metric: Metric) -> Iterator[Scalar]:
                 "train/epoch": metric.epoch,
                 "time/step_seconds": metric.step_seconds,
                 "time/data_wait_seconds": metric.data_wait_seconds,
+                "time/communication_seconds": metric.communication_seconds,
             }
         case Evaluation():
             values = {"eval/loss": metric.eval_loss, "eval/chrf": metric.chrf, "eval/bleu": metric.bleu}
