@@ -18,6 +18,7 @@ from t5panel.plan.machine import GIB
 from t5panel.plan.memory import CardMemory
 from t5panel.plan.planning import Plan, batch_formula
 from t5panel.plan.records import Prediction
+from t5panel.render_figures import figure_words, figures_json
 from t5panel.render_speed import estimate_json, estimate_lines
 
 SEVERITY_MARK = {"info": "·", "warning": "!", "error": "✗"}
@@ -233,10 +234,7 @@ def progress_line(snapshot: Snapshot, *, briefly: bool = False) -> str:
         progress = state.state.progress if state.state else None
         done = f" {progress.what} {progress.done:,}/{progress.total:,}" if progress else ""
         return f"{state.phase}: {state.message}{done}"
-    words = _step_words(snapshot)
-    if snapshot.samples_per_second:
-        words.append(f"{snapshot.samples_per_second:.1f} samples/s")
-    words += data_wait_words(snapshot)
+    words = [*_step_words(snapshot), *figure_words(snapshot), *data_wait_words(snapshot)]
     if snapshot.sample and snapshot.sample.ranks and not briefly:
         words.append("RAM " + " ".join(f"{rank.rss / 2**20:.0f}" for rank in snapshot.sample.ranks) + " MiB")
     if snapshot.sample and snapshot.sample.cards and not briefly:
@@ -370,6 +368,8 @@ def summary_lines(snapshot: Snapshot) -> Iterator[str]:
     yield from (f"changed        {text}" for text in change_texts(snapshot.info.changes))
     yield from (f"recovered      {text}" for text in recovery_texts(snapshot.info.recoveries))
     yield from (f"alert          {alert_text(alert)}" for alert in snapshot.alerts)
+    if snapshot.note:
+        yield f"note           {snapshot.note}"
     if snapshot.rejected_lines:
         yield f"left out       {snapshot.rejected_lines:,} lines of its files that cannot be read"
     yield f"run directory  {snapshot.run.path}"
@@ -441,6 +441,7 @@ def snapshot_json(snapshot: Snapshot) -> dict[str, Any]:
     return {
         "run_id": snapshot.run.run_id,
         "path": str(snapshot.run.path),
+        "note": snapshot.note,
         "phase": snapshot.state.phase,
         "message": snapshot.state.message,
         "alive": snapshot.state.alive,
@@ -458,6 +459,7 @@ def snapshot_json(snapshot: Snapshot) -> dict[str, Any]:
         "result": msgspec.to_builtins(snapshot.result) if snapshot.result else None,
         "vram": _vram_json(vram_peak(snapshot)),
         "samples_per_second": snapshot.samples_per_second,
+        **figures_json(snapshot),
         "rejected_lines": snapshot.rejected_lines,
         "prepared": msgspec.to_builtins(snapshot.prepared) if snapshot.prepared else None,
     }

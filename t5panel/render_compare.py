@@ -255,6 +255,7 @@ _RUN: tuple[tuple[str, Callable[[Figures], str]], ...] = (
     ("model", lambda run: _text(run.setup.model, str)),
     ("batch", _batch),
     ("techniques", lambda run: techniques(run.setup)),
+    ("note", lambda run: run.note or UNKNOWN),
 )
 _MEASURED: tuple[tuple[str, Callable[[Figures], str]], ...] = (
     ("steps", _steps),

@@ -16,7 +16,7 @@ def gradient_wait(model: nn.Module) -> float | None:
     """
     if not isinstance(model, DistributedDataParallel):
         return None
-    told = model._get_ddp_logging_data()
+    told: dict[str, int] = model._get_ddp_logging_data()  # type: ignore[no-untyped-call] # torch
     exchange, hidden = told.get("backward_comm_time"), told.get("backward_compute_comm_overlap_time")
     if not exchange or hidden is None:
         return None

@@ -251,9 +251,9 @@ class PanelApp(App[None]):
         self._show(RunsScreen(self._summary(), self._services.clock))
 
     def _show(self, screen: Screen[None] | str) -> None:
-        """In place of the present screen and its dialogs; the opening one stays below, for it was never pushed."""
+        """In place of the present screen and all above it; the opening one stays below, for it was never pushed."""
         self.workers.cancel_group(self, "watch")
-        while self.screen.is_modal:
+        while len(self.screen_stack) > 2:
             self.pop_screen()
         if isinstance(self.screen, OpeningScreen):
             self.push_screen(screen)

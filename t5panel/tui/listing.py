@@ -11,7 +11,7 @@ import msgspec
 
 from t5panel.contract.layout import RunDir
 from t5panel.contract.records import Phase, RunInfo, Start, Step
-from t5panel.monitor.runs import read_state
+from t5panel.monitor.runs import read_note, read_state
 from t5panel.monitor.tail import last_lines
 from t5panel.render import note_text, phase_word
 from t5panel.session import list_runs
@@ -44,6 +44,7 @@ class RunRow:
     max_steps: int | None
     loss: float | None
     created: float
+    user_note: str = ""
 
 
 def read_rows(now: float) -> tuple[RunRow, ...]:
@@ -74,7 +75,7 @@ def with_or_without(marked: Sequence[RunDir], run: RunDir) -> tuple[RunDir, ...]
 
 
 def _searched(row: RunRow) -> str:
-    return f"{row.run.run_id} {row.preset} {row.word} {row.note}".casefold()
+    return f"{row.run.run_id} {row.preset} {row.word} {row.note} {row.user_note}".casefold()
 
 
 def newest() -> RunDir | None:
@@ -116,6 +117,7 @@ def _row(run: RunDir, info: RunInfo, now: float) -> RunRow:
         max_steps=start.max_steps if start else None,
         loss=step.loss if step else None,
         created=info.created,
+        user_note=read_note(run),
     )
 
 

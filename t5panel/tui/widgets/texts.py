@@ -11,7 +11,7 @@ from textual.reactive import reactive
 from textual.widgets import Static
 
 from t5panel.monitor.history import Snapshot
-from t5panel.render import alert_text, change_texts, fault_lines, recovery_texts, result_lines
+from t5panel.render import alert_text, change_texts, fault_lines, plain_text, recovery_texts, result_lines
 from t5panel.tui.parts import Part
 from t5panel.tui.view import RunView
 
@@ -62,7 +62,7 @@ class PredictionPane(TextPane):
 
     def watch_view(self, view: RunView | None) -> None:
         """Show them; nothing before the first evaluation."""
-        self.border_title = "Predictions"
+        self.border_title = "Predictions, p shows them whole"
         if view is not None:
             self.say(Content.assemble(*prediction_parts(view.snapshot)).rstrip())
 
@@ -110,4 +110,4 @@ def prediction_parts(snapshot: Snapshot) -> Iterator[Part]:
 
 
 def _short(text: str) -> str:
-    return " ".join(text.split())
+    return " ".join(plain_text(text).split())
