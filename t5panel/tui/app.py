@@ -41,6 +41,9 @@ class PanelApp(App[None]):
         Binding("2", "go('run')", "run", show=False, tooltip="The run watched last, or the newest"),
         Binding("3", "go('runs')", "runs", key_display="3", tooltip="All runs"),
         Binding("question_mark", "keys", "help", key_display="?", tooltip="These keys"),
+        Binding(
+            "ctrl+z", "suspend_process", "suspend", show=False, tooltip="Back to the shell; fg shows the panel again"
+        ),
         Binding("q", "leave", "leave", tooltip="Leave the panel; runs go on"),
     ]
 
