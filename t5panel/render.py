@@ -225,7 +225,7 @@ def prediction_lines(predictions: Iterable[Prediction]) -> Iterator[str]:
 
 
 def progress_line(snapshot: Snapshot, *, briefly: bool = False) -> str:
-    """A run's present state on one line; `briefly`: without the memory, which stands elsewhere."""
+    """A run's present state on one line; `briefly`: without speed and memory, which stand elsewhere."""
     state, last = snapshot.state, snapshot.last
     if state.phase == "paused":
         word, text = phase_word(state), pause_text(snapshot.info, state, snapshot.taken)
@@ -234,7 +234,9 @@ def progress_line(snapshot: Snapshot, *, briefly: bool = False) -> str:
         progress = state.state.progress if state.state else None
         done = f" {progress.what} {progress.done:,}/{progress.total:,}" if progress else ""
         return f"{state.phase}: {state.message}{done}"
-    words = [*_step_words(snapshot), *figure_words(snapshot), *data_wait_words(snapshot)]
+    words = _step_words(snapshot)
+    if not briefly:
+        words += [*figure_words(snapshot), *data_wait_words(snapshot)]
     if snapshot.sample and snapshot.sample.ranks and not briefly:
         words.append("RAM " + " ".join(f"{rank.rss / 2**20:.0f}" for rank in snapshot.sample.ranks) + " MiB")
     if snapshot.sample and snapshot.sample.cards and not briefly:
