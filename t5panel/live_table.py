@@ -9,7 +9,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from t5panel.cells import left
 from t5panel.contract.records import Sample
+from t5panel.language import tr
 from t5panel.monitor.history import Snapshot
 from t5panel.plan.machine import GIB
 from t5panel.render import NEARLY_FULL, loss_text, mib
@@ -34,25 +36,25 @@ def speed_lines(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
     """How fast it is and where the time of a step goes; nothing before the first step and while it is paused."""
     if snapshot.last is None or snapshot.state.phase == "paused":
         return
-    yield "speed", " · ".join(figure_words(snapshot))
+    yield tr("speed"), " · ".join(figure_words(snapshot))
     if snapshot.time_shares is not None:
-        yield "time", " · ".join(time_words(snapshot.time_shares))
+        yield tr("time"), " · ".join(time_words(snapshot.time_shares))
 
 
 def safe_lines(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
     """The last evaluation and the last checkpoint."""
     if snapshot.evaluations:
         done = snapshot.evaluations[-1]
-        chrf = f", chrF {done.chrf:.1f}" if done.chrf is not None else ""
-        yield "eval", f"loss {loss_text(done.eval_loss)}{chrf} at step {done.step:,}"
+        chrf = f" · chrF {done.chrf:.1f}" if done.chrf is not None else ""
+        yield tr("eval"), f"{tr('loss')} {loss_text(done.eval_loss)}{chrf} · {tr('step')} {done.step:,}"
     if snapshot.checkpoint is not None:
-        yield "saved", f"checkpoint of step {snapshot.checkpoint.step:,}"
+        yield tr("saved"), tr("checkpoint of step {step:,}", step=snapshot.checkpoint.step)
 
 
 def _lines(rows: Iterable[tuple[str, str]]) -> Table:
     table = Table.grid(padding=(0, 2))
     for name, text in rows:
-        table.add_row(f"  {name:<6}", text)
+        table.add_row("  " + left(name, 6), text)
     return table
 
 
@@ -60,7 +62,7 @@ def _cards(sample: Sample) -> Table:
     table = Table.grid(padding=(0, 2))
     for card in sample.cards:
         table.add_row(
-            f"  card {card.index}",
+            "  " + tr("card {index}", index=card.index),
             _bar(card.used, card.total),
             f"{card.used / GIB:.1f}/{card.total / GIB:.1f} GiB",
             _known(card.utilization, "%"),
@@ -74,9 +76,9 @@ def _cards(sample: Sample) -> Table:
 def _memory(sample: Sample) -> Table:
     table = Table.grid(padding=(0, 2))
     for rank in sample.ranks:
-        table.add_row(f"  rank {rank.rank}", _bar(rank.rss, sample.ram_limit), mib(rank.rss))
+        table.add_row("  " + tr("rank {rank}", rank=rank.rank), _bar(rank.rss, sample.ram_limit), mib(rank.rss))
     used, limit = sample.ram_used, sample.ram_limit
-    table.add_row("  host  ", _bar(used, limit), f"{used / GIB:.1f}/{limit / GIB:.1f} GiB")
+    table.add_row(f"  {left(tr('host'), 6)}", _bar(used, limit), f"{used / GIB:.1f}/{limit / GIB:.1f} GiB")
     return table
 
 

@@ -163,7 +163,7 @@ def test_a_terminal_shows_every_card_and_rank_beside_the_progress(home: Path) ->
     assert "loss" in shown
     assert re.search(r"speed .*27\.3 samples/s · 1,306 tokens/s · 6\.7 Wh", shown)
     assert re.search(r"time .*compute 99% · data 1% · communication not recorded", shown)
-    assert "loss 3.1950, chrF 5.2 at step 40" in shown
+    assert "loss 3.1950 · chrF 5.2 · step 40" in shown
     assert "checkpoint of step 40" in shown
 
 

@@ -97,7 +97,7 @@ def test_mfu_of_three_cards_is_that_of_the_published_count() -> None:
 
     assert used is not None
     assert used.share == pytest.approx(0.41, abs=0.01)  # 98 samples/s on three of them: facts of the T5 speed study
-    assert "178 TFLOP/s bf16 of RTX 3080" in utilization_basis(used)
+    assert "178 TFLOP/s bf16, RTX 3080" in utilization_basis(used)
     assert utilization_basis(used).startswith("estimate: measured rate × 757 GFLOP a row")
 
 

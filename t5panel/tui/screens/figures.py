@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterator
 from typing import ClassVar
 
@@ -13,7 +12,9 @@ from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
+from t5panel.cells import left, wrapped
 from t5panel.contract.records import Card
+from t5panel.language import tr
 from t5panel.monitor.history import Snapshot
 from t5panel.monitor.pace import TimeShares
 from t5panel.plan.machine import GIB
@@ -36,10 +37,11 @@ class FiguresDialog(ModalScreen[None]):
     def compose(self) -> ComposeResult:
         """Title, all of it, keys."""
         with Vertical(classes="dialog -large"):
-            yield Static("Figures of this run", classes="title")
+            yield Static(tr("Figures of this run"), classes="title")
             with VerticalScroll(classes="body"):
                 yield Static(id="figures")
-            yield Static(Content.assemble((" ↑ ↓ ", "reverse"), " scroll   ", (" esc ", "reverse"), " close"))
+            keys = ((" ↑ ↓ ", "reverse"), f" {tr('scroll')}   ", (" esc ", "reverse"), f" {tr('close')}")
+            yield Static(Content.assemble(*keys))
 
     def on_mount(self) -> None:
         """Tell them once the width is known."""
@@ -63,27 +65,29 @@ def figure_parts(snapshot: Snapshot, width: int) -> Iterator[Part]:
     """Each figure and below it its basis, in `width` cells; where the time goes as a bar; a line for each card."""
     told = list(figures(snapshot))
     if not told:
-        yield ("no step yet\n", "$quiet")
+        yield (f"{tr('no step yet')}\n", "$quiet")
     for name, value, basis in told:
-        yield from ((f"{name:<{NAME_CELLS}}", "$quiet"), (f"{value}\n", "bold"))
+        yield from ((left(name, NAME_CELLS), "$quiet"), (f"{value}\n", "bold"))
         yield from _indented(basis, width)
     shares = snapshot.time_shares
     if shares is not None:
-        yield from ((f"{'time goes to':<{NAME_CELLS}}", "$quiet"), *time_bar(shares, max(10, width - NAME_CELLS)))
+        yield from ((left(tr("time goes to"), NAME_CELLS), "$quiet"), *time_bar(shares, max(10, width - NAME_CELLS)))
         yield from _indented(time_basis(shares), width)
     for card in snapshot.sample.cards if snapshot.sample is not None else ():
-        yield from ((f"card {card.index:<{NAME_CELLS - 5}}", "$quiet"), f"{card_text(card)}\n")
+        yield from ((left(tr("card {index}", index=card.index), NAME_CELLS), "$quiet"), f"{card_text(card)}\n")
 
 
 def _indented(text: str, width: int) -> Iterator[Part]:
-    lines = textwrap.wrap(text, max(20, width - NAME_CELLS))
+    lines = wrapped(text, max(20, width - NAME_CELLS))
     yield from ((f"{'':<{NAME_CELLS}}{line}\n", "$quiet") for line in lines)
 
 
 def time_bar(shares: TimeShares, width: int) -> Iterator[Part]:
     """A step's seconds side by side, each with a sign of its own, and below what each of them is."""
-    told = (("compute", shares.rest, "█", "$primary"), ("data", shares.data, "▒", "$accent"))
-    waits = (("communication", shares.communication, "░", "$secondary"),) if shares.communication is not None else ()
+    told = ((tr("compute"), shares.rest, "█", "$primary"), (tr("data wait"), shares.data, "▒", "$accent"))
+    waits = (
+        ((tr("communication"), shares.communication, "░", "$secondary"),) if shares.communication is not None else ()
+    )
     parts, end, drawn = (*told, *waits), 0.0, 0
     for _, share, sign, style in parts:
         end += share

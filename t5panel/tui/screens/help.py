@@ -12,6 +12,8 @@ from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
+from t5panel.language import tr
+
 Key = tuple[str, str]
 
 
@@ -27,11 +29,11 @@ class HelpDialog(ModalScreen[None]):
     def compose(self) -> ComposeResult:
         """Title, keys, and that they are also in the palette."""
         with Vertical(classes="dialog"):
-            yield Static("Keys", classes="title")
+            yield Static(tr("Keys"), classes="title")
             with VerticalScroll(classes="body"):
                 lines = (part for key, text in self._keys for part in ((f"{key:>8}", "$accent"), f"  {text}\n"))
                 yield Static(Content.assemble(*lines).rstrip())
-            yield Static(Content.assemble((" esc ", "reverse"), " close"))
+            yield Static(Content.assemble((" esc ", "reverse"), f" {tr('close')}"))
 
     def action_close(self) -> None:
         """Close it."""

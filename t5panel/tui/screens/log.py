@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import ClassVar, Literal
 
 import msgspec
+from rich.markup import escape
 from textual import work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -15,14 +16,17 @@ from textual.content import Content
 from textual.message import Message
 from textual.reactive import reactive
 from textual.screen import Screen
-from textual.widgets import Footer, Input, Static
+from textual.widgets import Input, Static
 
 from t5panel.contract.layout import RunDir
 from t5panel.contract.records import Event
+from t5panel.language import later, tr
 from t5panel.monitor.logfile import LogPart, found_after, found_before, log_around, log_end
 from t5panel.tui.parts import Part
 from t5panel.tui.view import JOURNAL, journal_line, log_path
+from t5panel.tui.widgets.key_bar import KeyBar
 from t5panel.tui.widgets.log_view import LogView
+from t5panel.tui.widgets.steady import entitle
 
 PERIOD_SECONDS = 0.5
 ROWS_ABOVE = 3
@@ -79,8 +83,8 @@ class LogScreen(Screen[str]):
         yield Static(id="logs")
         with Vertical(classes="section"):
             yield LogView()
-        yield Input(placeholder="words to search for, in any case", id="words", compact=True)
-        yield Footer()
+        yield Input(placeholder=tr("words to search for, in any case"), id="words", compact=True)
+        yield KeyBar()
 
     def on_mount(self) -> None:
         """Look now and twice a second."""
@@ -228,12 +232,15 @@ class LogScreen(Screen[str]):
 
     def on_not_found(self, event: NotFound) -> None:
         """Say it."""
-        self.notify(f"no line {event.where} holds {self._view.words!r}", severity="warning", timeout=3)
+        text = (
+            later("no line above holds {words!r}") if event.where == "above" else later("no line below holds {words!r}")
+        )
+        self.notify(tr(text, words=self._view.words), severity="warning", timeout=3)
 
     def action_copy(self) -> None:
         """To the clipboard of the terminal."""
         self.app.copy_to_clipboard("\n".join(self._view.seen))
-        self.notify(f"copied {len(self._view.seen)} lines", timeout=2)
+        self.notify(tr("copied {count} lines", count=len(self._view.seen)), timeout=2)
 
     def action_close(self) -> None:
         """Out of the search, else back to the run."""
@@ -249,14 +256,14 @@ class LogScreen(Screen[str]):
     def _title(self) -> None:
         parts: list[Part] = [" "]
         for name in self._names:
-            parts += [(f" {name} ", "bold reverse $primary" if name == self.log_name else "$quiet"), " "]
+            parts += [(f" {tr(name)} ", "bold reverse $primary" if name == self.log_name else "$quiet"), " "]
         self.query_one("#logs", Static).update(Content.assemble(*parts))
         part = self._view.part
-        state = "follows the end" if self.following else "paused, space follows again"
+        state = tr("follows the end") if self.following else tr("paused, space follows again")
         words = [str(log_path(self._run, self.log_name).relative_to(self._run.path)), _size_text(part.size), state]
         section = self.query_one(".section")
-        section.border_title = " · ".join(words)
-        section.border_subtitle = f"/{self._view.words}" if self._view.words else ""
+        entitle(section, " · ".join(words))
+        section.border_subtitle = escape(f"/{self._view.words}") if self._view.words else ""
 
 
 def _size_text(size: int) -> str:

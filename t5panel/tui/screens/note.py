@@ -12,6 +12,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 
 from t5panel.contract.layout import RunDir
+from t5panel.language import tr
 
 
 class NoteDialog(ModalScreen[str | None]):
@@ -26,11 +27,15 @@ class NoteDialog(ModalScreen[str | None]):
     def compose(self) -> ComposeResult:
         """Title, the note, where it stands, keys."""
         with Vertical(classes="dialog"):
-            yield Static("A note on this run", classes="title")
+            yield Static(tr("A note on this run"), classes="title")
             yield Static(self._run.run_id, classes="quiet")
-            yield Input(self._note, placeholder="what you try, or what you saw", compact=True, select_on_focus=False)
-            yield Static("Stands in the list of runs, in a comparison and in an export.", classes="body quiet")
-            keys = Content.assemble((" enter ", "reverse $accent"), " keep it   ", (" esc ", "reverse"), " leave")
+            yield Input(
+                self._note, placeholder=tr("what you try, or what you saw"), compact=True, select_on_focus=False
+            )
+            yield Static(tr("It stands in the list of runs, in a comparison and in an export."), classes="body quiet")
+            keys = Content.assemble(
+                (" enter ", "reverse $accent"), f" {tr('keep it')}   ", (" esc ", "reverse"), f" {tr('leave')}"
+            )
             yield Static(keys)
 
     def on_input_submitted(self, event: Input.Submitted) -> None:

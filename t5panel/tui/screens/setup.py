@@ -14,10 +14,11 @@ from textual.content import Content
 from textual.events import DescendantBlur
 from textual.screen import Screen
 from textual.timer import Timer
-from textual.widgets import Footer, Static
+from textual.widgets import Static
 
 from t5panel.contract.spec import RunSpec
 from t5panel.errors import T5PanelError
+from t5panel.language import tr
 from t5panel.plan.machine import Machine
 from t5panel.plan.planning import Plan, batch_formula
 from t5panel.plan.solve import Suggestion
@@ -32,6 +33,7 @@ from t5panel.tui.services import Services
 from t5panel.tui.widgets.command_pane import CommandPane
 from t5panel.tui.widgets.form import FieldRow, FormPane, FormState
 from t5panel.tui.widgets.header import HeaderBar
+from t5panel.tui.widgets.key_bar import KeyBar
 from t5panel.tui.widgets.methods import MethodList, MethodPane
 from t5panel.tui.widgets.plan_pane import PlanPane
 from t5panel.wish import Wish
@@ -81,7 +83,7 @@ class SetupScreen(Screen[None]):
             yield FormPane(self._fields)
             yield PlanPane()
         yield CommandPane()
-        yield Footer()
+        yield KeyBar()
 
     def on_screen_resume(self) -> None:
         """Look again: what runs by now takes memory."""
@@ -111,7 +113,7 @@ class SetupScreen(Screen[None]):
         """Show the plan, unless a newer draft is already waiting for its own."""
         self._looking = False
         self._machine = event.machine
-        self.query_one("#machine", Static).update(event.machine.summary)
+        self.query_one("#machine", Static).update(tr(event.machine.summary))
         if event.number != self._number:
             self._look_ahead()
             return
@@ -139,7 +141,7 @@ class SetupScreen(Screen[None]):
             return
         if self._checked.preset is None:
             for key, fault in self._checked.faults.items():
-                self.notify(fault.message, title=key or "settings", severity="error", markup=False)
+                self.notify(tr(fault.message), title=key or tr("settings"), severity="error", markup=False)
             return
         self.post_message(StartRequested(self._draft.wish, queue=queue))
 
@@ -174,7 +176,7 @@ class SetupScreen(Screen[None]):
     def action_save(self) -> None:
         """Ask for a name and save the draft under it."""
         if self._checked.preset is None:
-            self.notify("set right what is red first", severity="warning")
+            self.notify(tr("set right what is red first"), severity="warning")
             return
         self.app.push_screen(SaveDialog(), self._save)
 
@@ -185,18 +187,19 @@ class SetupScreen(Screen[None]):
         try:
             path = save_as(name, wish)
         except (T5PanelError, OSError) as error:
-            self.notify(str(error), title="not saved", severity="error", markup=False)
+            self.notify(tr(str(error)), title=tr("not saved"), severity="error", markup=False)
             return
-        self.notify(f"t5panel --preset {name} --no-ui starts it too", title=f"saved {path}", markup=False)
+        text = tr("t5panel --preset {name} --no-ui starts it too", name=name)
+        self.notify(text, title=tr("saved {path}", path=path), markup=False)
         self.query_one(MethodPane).show(methods(self._draft.given), name)
 
     def action_copy(self) -> None:
         """The t5panel command of this draft, to the terminal's clipboard."""
         if self._checked.preset is None:
-            self.notify("there is no command yet", severity="warning")
+            self.notify(tr("there is no command yet"), severity="warning")
             return
         self.app.copy_to_clipboard(command_line(self._draft.wish, self._checked.preset.spec))
-        self.notify("copied the t5panel line")
+        self.notify(tr("copied the t5panel line"))
 
     def _take(self, draft: Draft, *, replace_all: bool = False) -> None:
         """Check a draft at once and look ahead a moment later."""
@@ -265,4 +268,4 @@ class SetupScreen(Screen[None]):
         banner = self.query_one("#banner", Static)
         banner.display = plan is not None and plan.rehearsal
         if plan is not None and plan.rehearsal:
-            banner.update(Content.assemble(("REHEARSAL ", "bold"), rehearsal_headline(plan)))
+            banner.update(Content.assemble((tr("REHEARSAL") + " ", "bold"), rehearsal_headline(plan)))

@@ -9,6 +9,7 @@ from typing import Any
 from textual.reactive import reactive
 
 from t5panel.contract.records import Card, Sample
+from t5panel.language import tr
 from t5panel.monitor.history import Snapshot
 from t5panel.monitor.vram import predicted_vram
 from t5panel.plan.machine import GIB
@@ -16,6 +17,7 @@ from t5panel.render import duration
 from t5panel.tui.view import RunView
 from t5panel.tui.widgets.chart import Chart, Curve, Level, extent, over
 from t5panel.tui.widgets.plot import Plot
+from t5panel.tui.widgets.steady import entitle
 
 MIB = 2**20
 
@@ -23,12 +25,12 @@ MIB = 2**20
 class RamPlot(Plot):
     """Resident memory of the ranks over the last hour, one upon another, against the host's limit."""
 
-    view: reactive[RunView | None] = reactive(None)
+    view: reactive[RunView | None] = reactive(None, repaint=False)
 
     def watch_view(self, view: RunView | None) -> None:
         """Draw what is new."""
         sample = view.snapshot.sample if view else None
-        self.border_title = ram_title(sample) if sample else "RAM per rank"
+        entitle(self, ram_title(sample) if sample else tr("RAM per rank"))
         if view is not None:
             self.chart = ram_chart(view.snapshot)
 
@@ -36,7 +38,7 @@ class RamPlot(Plot):
 class VramPlot(Plot):
     """Used memory of each card over the last hour; hidden without cards."""
 
-    view: reactive[RunView | None] = reactive(None)
+    view: reactive[RunView | None] = reactive(None, repaint=False)
 
     def watch_view(self, view: RunView | None) -> None:
         """Draw what is new."""
@@ -44,13 +46,13 @@ class VramPlot(Plot):
         cards = sample.cards if sample is not None else ()
         self.set_class(not cards, "-none")
         if view is not None and cards:
-            self.border_title = vram_title(view.snapshot, cards)
+            entitle(self, vram_title(view.snapshot, cards))
             self.chart = vram_chart(view.snapshot)
 
 
 def ram_title(sample: Sample) -> str:
     """What is plotted, and what the host has at most."""
-    return f"RAM per rank, stacked, host limit {memory_text(sample.ram_limit)}"
+    return tr("RAM per rank, stacked, host limit {size}", size=memory_text(sample.ram_limit))
 
 
 def ram_chart(snapshot: Snapshot) -> Chart:
@@ -60,7 +62,8 @@ def ram_chart(snapshot: Snapshot) -> Chart:
         return lambda sample: sum(one.rss for one in sample.ranks if one.rank <= rank) if sample.ranks else None
 
     ranks = sorted({one.rank for sample in snapshot.samples for one in sample.ranks})
-    chart = _over_time(snapshot, {f"rank {rank}": up_to(rank) for rank in ranks}, "no rank has been seen yet")
+    series = {tr("rank {rank}", rank=rank): up_to(rank) for rank in ranks}
+    chart = _over_time(snapshot, series, tr("no rank has been seen yet"))
     limits = () if snapshot.sample is None else (Level(snapshot.sample.ram_limit),)
     return replace(chart, levels=limits, stacked=True, y_unit=_unit([level.value for level in limits]))
 
@@ -72,10 +75,11 @@ def vram_chart(snapshot: Snapshot) -> Chart:
         return lambda sample: next((card.used for card in sample.cards if card.index == index), None)
 
     cards = sorted({card.index for sample in snapshot.samples for card in sample.cards})
-    series = {f"card {index}": of_card(index) for index in cards}
+    series = {tr("card {index}", index=index): of_card(index) for index in cards}
     limits = sorted({card.total for card in snapshot.sample.cards}) if snapshot.sample is not None else []
     levels = (*predicted_levels(snapshot, cards), *map(Level, limits))
-    return replace(_over_time(snapshot, series, "no card has been seen yet"), levels=levels, y_unit=_unit(limits))
+    chart = _over_time(snapshot, series, tr("no card has been seen yet"))
+    return replace(chart, levels=levels, y_unit=_unit(limits))
 
 
 def predicted_levels(snapshot: Snapshot, cards: Sequence[int]) -> tuple[Level, ...]:
@@ -95,7 +99,9 @@ def vram_title(snapshot: Snapshot, cards: Sequence[Card]) -> str:
     """What is plotted, what is predicted, and what the cards hold at most."""
     peaks = predicted_peaks(snapshot, [card.index for card in cards])
     limit = _sizes(card.total for card in cards)
-    return f"VRAM ┄ predicted {_sizes(peaks.values())}, limit {limit}" if peaks else f"VRAM per card, limit {limit}"
+    if not peaks:
+        return tr("VRAM per card, limit {limit}", limit=limit)
+    return tr("VRAM ┄ predicted {peak}, limit {limit}", peak=_sizes(peaks.values()), limit=limit)
 
 
 def _sizes(sizes: Iterable[int]) -> str:

@@ -13,6 +13,7 @@ from textual.message import Message
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
+from t5panel.language import tr
 from t5panel.tui.draft import Method
 
 
@@ -39,7 +40,7 @@ class MethodPane(Vertical):
         super().__init__(classes="section")
         self._methods = tuple(methods)
         self._chosen = chosen
-        self.border_title = "Method"
+        self.border_title = tr("Method")
 
     def compose(self) -> ComposeResult:
         """The list, and a sentence on the highlighted one."""
@@ -65,15 +66,18 @@ class MethodPane(Vertical):
 
 def _option(method: Method) -> Option:
     name = method.name.rsplit("/", 1)[-1]
-    word, style = (f"under {method.launcher}", "$quiet") if method.installed else ("not installed", "$warning")
+    word, style = (tr("under {launcher}", launcher=method.launcher), "$quiet")
+    if not method.installed:
+        word, style = tr("not installed"), "$warning"
     if method.faults:
-        word, style = "cannot be used", "$error"
+        word, style = tr("cannot be used"), "$error"
     return Option(Content.assemble(f"{name:<13}", (word, style)), id=method.name)
 
 
 def _summary(method: Method) -> Content:
     if method.installed:
-        return Content(method.summary)
+        return Content(tr(method.summary))
     return Content.assemble(
-        ("Not installed. ", "$warning"), "It needs an environment of its own; the others train too."
+        (tr("Not installed.") + " ", "$warning"),
+        tr("In a shell: {command}. The others train too.", command=f"t5panel setup {method.name}"),
     )
