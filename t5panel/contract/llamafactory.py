@@ -139,8 +139,6 @@ def _training(spec: RunSpec) -> dict[str, Any]:
 
 def engine_settings(spec: RunSpec) -> dict[str, Any]:
     """The user's DeepSpeed JSON; what `train` decides is "auto", which the Trainer fills in from its arguments."""
-    from t5panel.contract.spec import FILLED_FROM_TRAIN
-
     given = {key: value for key, value in (spec.deepspeed or {}).items() if key not in FILLED_FROM_TRAIN}
     return {
         **given,

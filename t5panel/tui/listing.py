@@ -11,7 +11,7 @@ import msgspec
 
 from t5panel.contract.layout import RunDir
 from t5panel.contract.records import Phase, RunInfo, Start, Step
-from t5panel.monitor.runs import read_state
+from t5panel.monitor.runs import read_note, read_state
 from t5panel.monitor.tail import last_lines
 from t5panel.render import note_text, phase_word
 from t5panel.session import list_runs
@@ -48,6 +48,7 @@ class RunRow:
     data: str
     technique: str
     """Precision, and what saves memory."""
+    user_note: str = ""
 
 
 def read_rows(now: float) -> tuple[RunRow, ...]:
@@ -78,7 +79,7 @@ def with_or_without(marked: Sequence[RunDir], run: RunDir) -> tuple[RunDir, ...]
 
 
 def _searched(row: RunRow) -> str:
-    return f"{row.run.run_id} {row.preset} {row.word} {row.note}".casefold()
+    return f"{row.run.run_id} {row.preset} {row.word} {row.note} {row.user_note}".casefold()
 
 
 def newest() -> RunDir | None:
@@ -123,6 +124,7 @@ def _row(run: RunDir, info: RunInfo, now: float) -> RunRow:
         model=_short((info.spec.get("model") or {}).get("name_or_path", "")),
         data=_short((info.spec.get("data") or {}).get("train", "")),
         technique=_technique(info),
+        user_note=read_note(run),
     )
 
 

@@ -16,11 +16,14 @@ from textual.widgets.option_list import Option
 
 from t5panel.contract.layout import RunDir, runs_home
 from t5panel.language import later, tr
+from t5panel.launch.notes import write_note
 from t5panel.launch.removal import lives_in, remove_run
 from t5panel.preflight.calibration import remember
 from t5panel.tui.faults import UNREADABLE, reading_faults
 from t5panel.tui.listing import Order, RunRow, arranged, next_order, read_rows, with_or_without
 from t5panel.tui.messages import Listed, Refused, RunChosen
+from t5panel.tui.parts import Part
+from t5panel.tui.screens.note import NoteDialog
 from t5panel.tui.screens.removal import RemovalDialog
 from t5panel.tui.widgets.header import HeaderBar
 from t5panel.tui.widgets.key_bar import KeyBar
@@ -50,6 +53,7 @@ class RunsScreen(Screen[None]):
         Binding("c", "compare", "compare", tooltip="Compare the marked runs, or look at this one's figures"),
         Binding("slash", "filter", "filter", key_display="/", tooltip="Only runs that hold these words"),
         Binding("o", "order", "order", show=False, tooltip="Order by start, loss or state"),
+        Binding("t", "note", "note", show=False, tooltip="Write a note on this run"),
         Binding("D", "delete", "delete", show=False, tooltip="Delete this ended run; asks first"),
         Binding("n", "app.go('setup')", "new run", show=False, tooltip="Set up another run"),
     ]
@@ -150,6 +154,27 @@ class RunsScreen(Screen[None]):
         self._order = next_order(self._order)
         self._show()
 
+    def action_note(self) -> None:
+        """Ask for the user's own words."""
+        row = self._row
+        if row is None:
+            return
+
+        def keep(text: str | None) -> None:
+            if text is not None:
+                self._keep_note(row.run, text)
+
+        self.app.push_screen(NoteDialog(row.run, row.user_note), keep)
+
+    @work(thread=True, group="note")
+    def _keep_note(self, run: RunDir, text: str) -> None:
+        """It waits for the disk."""
+        try:
+            write_note(run, text)
+        except UNREADABLE as error:
+            self.post_message(Refused("This note cannot be kept", reading_faults(run, error)))
+        self.post_message(Listed(read_rows(self._clock())))
+
     def action_delete(self) -> None:
         """Ask, then delete; a living run has to be stopped first."""
         row = self._row
@@ -218,6 +243,7 @@ def line(row: RunRow, now: float, columns: Iterable[Column], *, marked: bool = F
         (padded(f"{sign} {tr(row.word)}", STATE_CELLS), style),
         *(column.cell(row, now) for column in columns),
     )
-    if not row.note:
-        return cells
-    return Content.assemble(cells, "\n", ("    ╰ ", "$quiet"), (row.note, style))
+    below: list[Part] = [("\n    ╰ ", "$quiet"), (row.note, style)] if row.note else []
+    if row.user_note:
+        below += [("\n    ✎ ", "$accent"), row.user_note]
+    return Content.assemble(cells, *below)
