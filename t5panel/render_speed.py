@@ -52,16 +52,17 @@ def rate_text(found: Estimate) -> str | None:
     return f"{rough(slowest)} to {rough(fastest)} samples/s"
 
 
-def time_text(found: Estimate) -> str | None:
-    """`10M samples ≈ 36 h (26 to 49) · 34 kWh`; None without a rate."""
+def time_text(found: Estimate, *, brief: bool = False) -> str | None:
+    """`10M samples ≈ 36 h (26 to 49) · 34 kWh`, or briefly `10M ≈ 36 h · 34 kWh`; None without a rate."""
     if found.samples_per_second is None or found.middle is None:
         return None
     middle = found.samples / found.middle
     unit, seconds = next((unit for unit in UNITS if middle < 100 * unit[1]), UNITS[-1])
     most, least = (rough(found.samples / rate / seconds) for rate in found.samples_per_second)
     energy, cost = found.kwh(found.middle), found.cost(found.middle)
+    what, between = ("", "") if brief else (" samples", f" ({least} to {most})")
     words = [
-        f"{count_text(found.samples)} samples ≈ {rough(middle / seconds)} {unit} ({least} to {most})",
+        f"{count_text(found.samples)}{what} ≈ {rough(middle / seconds)} {unit}{between}",
         f"{rough(energy or 0.0)} kWh",
     ]
     return " · ".join(words if cost is None else [*words, f"costs {rough(cost)}"])

@@ -12,7 +12,7 @@ from t5panel.contract.spec import RunSpec
 from t5panel.errors import Fault, T5PanelError
 from t5panel.plan.machine import Machine
 from t5panel.presets import Preset, load_preset, preset_names
-from t5panel.session import resolved_preset
+from t5panel.session import Prospect, resolved_preset
 from t5panel.tui.fields import flow_yaml, value_at
 from t5panel.wish import Wish
 
@@ -98,6 +98,13 @@ def command_line(wish: Wish, spec: RunSpec) -> str:
     if wish.run_dir is not None:
         words += ["--run-dir", str(wish.run_dir.absolute())]
     return shlex.join(words)
+
+
+def script(line: str, prospect: Prospect) -> str:
+    """A shell file that starts a wish, and what that will run in its comments."""
+    inner = (("the supervisor runs first, once", prospect.prepare.line), ("and then", prospect.command.line))
+    comments = "".join(f"# {what}:\n#   {text}\n" for what, text in inner)
+    return f"#!/bin/sh\n{line}\n\n{comments}"
 
 
 def check(draft: Draft, machine: Machine, keys: tuple[str, ...]) -> Checked:

@@ -8,10 +8,13 @@ from pathlib import Path
 import pytest
 from textual.pilot import Pilot
 
+from t5panel.plan.machine import parse_machine
 from t5panel.tui.screens.compare import CompareScreen
 from t5panel.tui.screens.details import DetailsDialog
 from t5panel.tui.screens.run import RunScreen
 from t5panel.tui.screens.stop import StopDialog
+from t5panel.tui.screens.whole_plan import WholePlanDialog
+from t5panel.tui.widgets.form import ValueInput
 from t5panel.tui.widgets.methods import MethodList
 
 from .panels import NO_CARDS, THREE_CARDS, THREE_NAMED_CARDS, panel, planned, screen_text, until
@@ -54,6 +57,20 @@ async def faulty(pilot: Pilot[None]) -> None:
     await until(pilot, lambda: isinstance(pilot.app.focused, MethodList))
 
 
+async def edited(pilot: Pilot[None]) -> None:
+    """The form is open."""
+    await planned(pilot)
+    await pilot.press("e")
+    await until(pilot, lambda: isinstance(pilot.app.focused, ValueInput))
+
+
+async def whole(pilot: Pilot[None]) -> None:
+    """All of the plan is open."""
+    await planned(pilot)
+    await pilot.press("v")
+    await until(pilot, lambda: isinstance(pilot.app.screen, WholePlanDialog))
+
+
 async def explained(pilot: Pilot[None]) -> None:
     """The newest run was opened, and what is known of its failure."""
     await opened_last(pilot)
@@ -81,6 +98,25 @@ def test_setup_with_three_cards(snap_compare: Compare, size: tuple[int, int]) ->
 @sizes
 def test_setup_with_a_suggestion(snap_compare: Compare, size: tuple[int, int]) -> None:
     assert snap_compare(panel(THREE_NAMED_CARDS), run_before=planned, terminal_size=size)
+
+
+@pytest.mark.parametrize("size", [(60, 15), (200, 60)], ids=["60x15", "200x60"])
+def test_setup_in_a_tiny_and_in_a_huge_terminal(snap_compare: Compare, size: tuple[int, int]) -> None:
+    assert snap_compare(panel(THREE_NAMED_CARDS), run_before=planned, terminal_size=size)
+
+
+def test_setup_edited_in_a_tiny_terminal(snap_compare: Compare) -> None:
+    assert snap_compare(panel(THREE_NAMED_CARDS), run_before=edited, terminal_size=(60, 15))
+
+
+def test_setup_that_does_not_fit(snap_compare: Compare) -> None:
+    small = parse_machine("3xRTX 3080 7GiB,32GiB", cores=8)
+    assert snap_compare(panel(small, preset="trainer"), run_before=planned, terminal_size=(120, 30))
+
+
+@sizes
+def test_the_whole_plan(snap_compare: Compare, size: tuple[int, int]) -> None:
+    assert snap_compare(panel(THREE_NAMED_CARDS), run_before=whole, terminal_size=size)
 
 
 def test_setup_with_faults(snap_compare: Compare) -> None:
