@@ -19,6 +19,7 @@ from t5panel.tui.widgets.methods import MethodList
 
 from .panels import NO_CARDS, THREE_CARDS, THREE_NAMED_CARDS, panel, planned, screen_text, until
 from .recorded import DISK, SPIKE, STALL, crashed, diagnosed, ended, finished, living, paused, tell
+from .test_data_picker import looked, panel_with_data
 
 Compare = Callable[..., bool]
 sizes = pytest.mark.parametrize("size", [(80, 24), (120, 30)], ids=["80x24", "120x30"])
@@ -117,6 +118,15 @@ def test_setup_that_does_not_fit(snap_compare: Compare) -> None:
 @sizes
 def test_the_whole_plan(snap_compare: Compare, size: tuple[int, int]) -> None:
     assert snap_compare(panel(THREE_NAMED_CARDS), run_before=whole, terminal_size=size)
+
+
+@sizes
+def test_the_data_picker(
+    snap_compare: Compare, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: tuple[int, int]
+) -> None:
+    monkeypatch.setattr("t5panel.tui.screens.data_picker.folder_text", lambda _: "/home/me/data")
+    app, _ = panel_with_data(tmp_path)
+    assert snap_compare(app, run_before=looked, terminal_size=size)
 
 
 def test_setup_with_faults(snap_compare: Compare) -> None:

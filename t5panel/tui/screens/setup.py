@@ -16,8 +16,9 @@ from textual.screen import Screen
 from textual.timer import Timer
 from textual.widgets import Footer, Static
 
+from t5panel.contract.data_look import DataLook
 from t5panel.contract.layout import PRIVATE, command_file, write_atomic
-from t5panel.contract.spec import RunSpec
+from t5panel.contract.spec import ModelSpec, RunSpec
 from t5panel.errors import T5PanelError
 from t5panel.plan.machine import Machine
 from t5panel.plan.planning import Plan, batch_formula
@@ -27,7 +28,9 @@ from t5panel.session import Prospect, can_queue, glance_at, save_as
 from t5panel.tui.draft import Checked, Draft, check, command_line, methods, script
 from t5panel.tui.faults import planning_faults
 from t5panel.tui.fields import ZERO_STAGE, form_fields, read, text_of, value_at
+from t5panel.tui.look_text import lengths_line
 from t5panel.tui.messages import LookedAhead, StartRequested
+from t5panel.tui.screens.data_picker import DataChoice, DataPicker, folder_of
 from t5panel.tui.screens.save import SaveDialog
 from t5panel.tui.screens.whole_plan import Copied, WholePlanDialog
 from t5panel.tui.services import Services
@@ -54,6 +57,7 @@ class SetupScreen(Screen[None]):
 
     AUTO_FOCUS = "MethodList"
     BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("d", "pick('data.train')", "data", tooltip="Choose the data: columns, rows, lengths in tokens"),
         Binding("f", "suggestion", "improve", tooltip="Set what the plan suggests: what fits, or is faster"),
         Binding("w", "queue", "queue", tooltip="Queue the run: it starts when its cards are free"),
         Binding("v", "plan", "plan", show=False, tooltip="All of the plan, its basis, and the exact commands"),
@@ -81,6 +85,8 @@ class SetupScreen(Screen[None]):
         self._suggestion: Suggestion | None = None
         self._prospect: Prospect | None = None
         self._texts: dict[str, tuple[Any, str]] = {}
+        self._data_look: DataLook | None = None
+        self._looked_at: tuple[str, ModelSpec] | None = None
 
     def compose(self) -> ComposeResult:
         """Methods, settings and plan; the command below."""
@@ -163,6 +169,32 @@ class SetupScreen(Screen[None]):
         """Into the form."""
         self.add_class("-editing")
         self.call_after_refresh(self.query_one(FormPane).focus_first)
+
+    def action_pick(self, key: str) -> None:
+        """Choose the value of a setting from what there is."""
+        spec = self._shown_spec()
+        if spec is None:
+            self.notify("set right what is red first", severity="warning")
+            return
+
+        def answer(choice: DataChoice | None) -> None:
+            if choice is not None:
+                self._take_data(key, choice)
+
+        folder = folder_of((value_at(spec, key), spec.data.train))
+        self.app.push_screen(DataPicker(spec, folder, self._services), answer)
+
+    def _take_data(self, key: str, choice: DataChoice) -> None:
+        draft = self._draft.with_value(key, choice.path)
+        columns = {"data.prompt_column": choice.prompt, "data.response_column": choice.response}
+        for column, name in columns.items():
+            if name is not None:
+                draft = draft.with_value(column, name)
+        self._take(draft)
+        spec = self._shown_spec()
+        if key == "data.train" and spec is not None:
+            self._data_look, self._looked_at = choice.look, (spec.data.train, spec.model)
+            self.query_one(FormPane).state = self._form_state(replace_all=False)
 
     def action_walk(self, by: int) -> None:
         """Along the form."""
@@ -271,8 +303,16 @@ class SetupScreen(Screen[None]):
             edited=frozenset(edits),
             faults={key: fault.message for key, fault in self._checked.faults.items()},
             hidden=frozenset() if spec is None or spec.method in SHARDED else frozenset({ZERO_STAGE, "deepspeed"}),
+            notes=self._notes(spec),
             replace_all=replace_all,
         )
+
+    def _notes(self, spec: RunSpec | None) -> dict[str, str]:
+        """What the look at the chosen data says to the settings that it concerns."""
+        if spec is None or self._data_look is None or self._looked_at != (spec.data.train, spec.model):
+            return {}
+        line = lengths_line(self._data_look, (spec.data.max_source_length, spec.data.max_target_length))
+        return dict.fromkeys(("data.train", "data.max_source_length", "data.max_target_length"), line)
 
     def _text_of(self, key: str, value: Any) -> str:  # noqa: ANN401
         """As `text_of`, which takes a millisecond for a mapping; most stay as they are from key to key."""

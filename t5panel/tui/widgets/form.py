@@ -19,6 +19,7 @@ from textual.widgets import Input, Label, Static
 from t5panel.tui.fields import FormField
 from t5panel.tui.widgets.cycle import Cycle
 
+PICKED = ("data.train", "data.validation")
 RESTING_HELP = "e edits · a shows every setting"
 
 WALK = (
@@ -42,6 +43,8 @@ class FormState:
     edited: frozenset[str] = frozenset()
     faults: Mapping[str, str] = field(default_factory=dict)
     hidden: frozenset[str] = frozenset()
+    notes: Mapping[str, str] = field(default_factory=dict)
+    """What is known of a setting here, beside its help."""
     replace_all: bool = False
     """Whether texts that were being typed are given up: another preset was chosen."""
 
@@ -62,7 +65,10 @@ class ValueInput(Input):
 class FieldRow(Container):
     """One setting: its name, its value, and what is wrong with it."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [*WALK]
+    BINDINGS: ClassVar[list[BindingType]] = [
+        *WALK,
+        Binding("ctrl+o", "pick", "choose", tooltip="Choose from what there is on this machine"),
+    ]
 
     class Edited(Message):
         """The user typed or chose a value."""
@@ -97,6 +103,14 @@ class FieldRow(Container):
             self._fit()
         if state.replace_all or not (self.screen.focused is self.editor or self.fault):
             self._set_text(state.texts.get(key, ""))
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Only some settings have something to choose from."""
+        return action != "pick" or self.field.key in PICKED
+
+    async def action_pick(self) -> None:
+        """Have the screen offer it."""
+        await self.run_action(f"screen.pick('{self.field.key}')")
 
     def on_resize(self) -> None:
         """A fault takes as many lines as it needs."""
@@ -209,7 +223,9 @@ class FormPane(Vertical):
         """Explain the focused setting."""
         row = next((node for node in event.widget.ancestors if isinstance(node, FieldRow)), None)
         if row is not None:
-            self.query_one("#help", Static).update(Content.assemble((row.field.key, "$accent"), "  ", row.field.help))
+            note = self.state.notes.get(row.field.key, "")
+            parts = ((row.field.key, "$accent"), f"  {row.field.help}", (f" {note}" if note else "", "$foreground"))
+            self.query_one("#help", Static).update(Content.assemble(*parts))
 
     def _editors(self) -> list[Cycle | ValueInput]:
         return [row.editor for row in self._rows() if row.display]
