@@ -24,7 +24,7 @@ def share_over(rising: Sequence[int], limit: int) -> float:
     return (len(rising) - bisect_right(rising, limit)) / len(rising)
 
 
-def histogram(rising: Sequence[int], width: int, height: int, limit: int) -> Iterator[tuple[Part, ...]]:
+def histogram(rising: Sequence[int], width: int, height: int, limit: int) -> Iterator[tuple[tuple[str, str], ...]]:
     """Rows from the top, what lies above `limit` in another colour; the last column holds all that is longer."""
     bin_size = max(1, -(-percentile(rising, 99) // max(1, width - 1)))
     counts = [0] * width

@@ -168,7 +168,11 @@ class SetupScreen(Screen[None]):
     def action_edit(self) -> None:
         """Into the form."""
         self.add_class("-editing")
-        self.call_after_refresh(self.query_one(FormPane).focus_first)
+        focus = self.query_one(FormPane).focus_first
+        if self.has_class("-single"):
+            self.call_after_refresh(focus)  # it is shown only now
+        else:
+            focus()
 
     def action_pick(self, key: str) -> None:
         """Choose the value of a setting from what there is."""
