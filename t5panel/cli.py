@@ -9,7 +9,8 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -17,7 +18,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from t5panel import __version__
+from t5panel.cells import left
 from t5panel.errors import ExitCode, Fault, T5PanelError, UsageError
+from t5panel.language import LANGUAGES, Language, chosen_language, speak, tr
+from t5panel.plain import is_plain, plain_line, write_plainly
 
 if TYPE_CHECKING:
     from t5panel.contract.layout import RunDir
@@ -27,6 +31,7 @@ if TYPE_CHECKING:
     from t5panel.wish import Wish
 
 Handler = Callable[..., Any]
+PLAIN = f"{__name__}.plain"
 KILL_WAIT_SECONDS = 15.0
 SMALLEST_PICTURE = 15
 SILENCE_SECONDS = 180.0
@@ -35,17 +40,23 @@ SILENCE_SECONDS = 180.0
 
 def say(text: str) -> None:
     """Data to stdout."""
-    click.echo(text)
+    click.echo(plain_line(text) if _is_plain() else text)
 
 
 def note(text: str) -> None:
     """Diagnostics to stderr."""
-    click.echo(text, err=True)
+    click.echo(plain_line(text) if _is_plain() else text, err=True)
 
 
 def say_json(value: Any) -> None:  # noqa: ANN401
     """One JSON value to stdout."""
-    click.echo(json.dumps(value, ensure_ascii=False, indent=1))
+    click.echo(json.dumps(value, ensure_ascii=_is_plain(), indent=1))
+
+
+def _is_plain() -> bool:
+    """Whether what is read here has to be ASCII. Asked of the command, for click would make its own stream of ours."""
+    context = click.get_current_context(silent=True)
+    return context is not None and bool(context.meta.get(PLAIN))
 
 
 def run_options(command: Handler) -> Handler:
@@ -65,6 +76,29 @@ def run_options(command: Handler) -> Handler:
     return command
 
 
+def _settle(context: click.Context, option: click.Parameter, asked: Language | bool | None) -> None:
+    """From here on in the language and the characters that were asked for, else in those of the environment."""
+    if asked:
+        context.meta[f"{__name__}.{option.name}"] = asked
+    language = context.meta.get(f"{__name__}.lang")
+    terminal = sys.stdout.isatty() or sys.stderr.isatty()
+    plain = context.meta.get(f"{__name__}.ascii") or (
+        language is None and is_plain(os.environ, encoding=sys.stdout.encoding, terminal=terminal)
+    )
+    context.meta[PLAIN] = plain
+    speak("en" if plain else language or chosen_language(os.environ))
+
+
+def display_options(command: click.Command) -> None:
+    """`--lang` and `--ascii`, before a command and after it."""
+    lang = "Language of the texts; else that of LC_ALL, LC_MESSAGES or LANG."
+    plain = "ASCII only, in English; also where the terminal or the locale has nothing else."
+    command.params += [
+        click.Option(["--lang"], type=click.Choice(LANGUAGES), help=lang, expose_value=False, callback=_settle),
+        click.Option(["--ascii"], is_flag=True, help=plain, expose_value=False, callback=_settle),
+    ]
+
+
 def ends_with_exit_code(command: Handler) -> Handler:
     """Turn our errors into messages and exit codes."""
 
@@ -81,7 +115,7 @@ def ends_with_exit_code(command: Handler) -> Handler:
                 note(line)
             sys.exit(error.exit_code)
         except (KeyboardInterrupt, click.Abort):
-            note("\ninterrupted")
+            note("\n" + tr("interrupted"))
             sys.exit(ExitCode.STOPPED_BY_USER)
 
     return wrapped
@@ -150,21 +184,30 @@ def estimate(*, records: Path, as_json: bool) -> None:
     import msgspec
 
     from t5panel.plan.context import CONTEXT
-    from t5panel.plan.records import predict, read_records, summary
-    from t5panel.render import prediction_lines
+    from t5panel.plan.records import Unpredicted, predict, read_records, summary, torch_notes
+    from t5panel.render import fault_lines, prediction_lines
 
     try:
         text = records.read_bytes()
     except OSError as error:
         raise UsageError.of(str(records), error.strerror or str(error), "a JSON list of records") from error
-    predictions = predict(read_records(text, str(records)), str(records), context=CONTEXT)
+    measured = read_records(text, str(records))
+    found = list(predict(measured, str(records), context=CONTEXT))
+    predictions = [each for each in found if not isinstance(each, Unpredicted)]
+    faults = tuple(fault for each in found if isinstance(each, Unpredicted) for fault in each.faults)
+    if not predictions and faults:
+        raise UsageError(faults)
     if as_json:
-        say_json(msgspec.to_builtins(predictions))
+        say_json(msgspec.to_builtins(found))
     else:
         for line in prediction_lines(predictions):
             say(line)
     for line in summary(predictions):
         (note if as_json else say)(line)
+    for line in (*torch_notes(measured), *fault_lines(faults)):
+        note(line)
+    if faults:
+        sys.exit(ExitCode.USAGE)
 
 
 @main.command()
@@ -172,6 +215,7 @@ def estimate(*, records: Path, as_json: bool) -> None:
 @ends_with_exit_code
 def presets(*, as_json: bool) -> None:
     """List the presets."""
+    from t5panel.contract.environments import missing_environment
     from t5panel.plan.planning import batch_formula
     from t5panel.presets import find_preset, load_preset, preset_names
     from t5panel.render import fault_lines
@@ -188,10 +232,11 @@ def presets(*, as_json: bool) -> None:
             {"name": p.name, "summary": p.summary, "path": str(find_preset(p.name)), "method": p.spec.method}
             for p in found
         ]
-        say_json([{**row, "installed": row["method"] != "llamafactory"} for row in rows])
+        say_json([{**row, "installed": not missing_environment(p.spec)} for row, p in zip(rows, found, strict=True)])
     for preset in () if as_json else found:
-        missing = "  (not installed; use deepspeed, trainer or manual)" if preset.spec.method == "llamafactory" else ""
-        say(f"{preset.name:14}{batch_formula(preset.spec):20}{preset.summary}{missing}")
+        command = missing_environment(preset.spec)
+        missing = "  " + tr("(first: {command})", command=command) if command else ""
+        say(f"{preset.name:14}{batch_formula(preset.spec):20}{tr(preset.summary)}{missing}")
     for line in fault_lines(tuple(faults)):
         note(line)
     sys.exit(ExitCode.USAGE if faults else ExitCode.DONE)
@@ -232,10 +277,10 @@ def runs(*, as_json: bool) -> None:
         )
         return
     if not found:
-        note("no runs yet; start one with: t5panel --preset deepspeed --no-ui")
+        note(tr("no runs yet; start one with: t5panel --preset deepspeed --no-ui"))
     for snapshot, _ in found:
         cells = run_row(snapshot)
-        say(f"{cells[0]:32}{cells[1]:22}{cells[2]:12}{cells[3]:12}{cells[4]}")
+        say("".join(map(left, cells, (32, 22, 12, 12, 0))))
 
 
 @main.command()
@@ -256,7 +301,7 @@ def attach(*, run: str, as_json: bool) -> None:
     try:
         sys.exit(_follow(found))
     except KeyboardInterrupt:
-        note(f"\nleft; the run goes on: t5panel attach {found.run_id}")
+        note("\n" + tr("left; the run goes on: t5panel attach {run}", run=found.run_id))
 
 
 @main.command()
@@ -275,18 +320,19 @@ def stop(*, run: str, now: bool, as_json: bool) -> None:
     if request_stop(found, now=now):
         _wait_for_end(found, limit=KILL_WAIT_SECONDS if now else math.inf)
     else:
-        note(f"{found.run_id} has ended already")
+        note(tr("{run} has ended already", run=found.run_id))
         end_leftovers(found)
-    state, left = read_state(found), marked(found)
+    state, alive = read_state(found), marked(found)
     seconds = time.monotonic() - begin
     if as_json:
         say_json(
-            {"run_id": found.run_id, "phase": state.phase, "message": state.message, "alive": left, "seconds": seconds}
+            {"run_id": found.run_id, "phase": state.phase, "message": state.message, "alive": alive, "seconds": seconds}
         )
     else:
-        gone = "all processes gone" if not left else f"processes still alive: {', '.join(map(str, left))}"
-        say(f"{state.message}; {gone} after {seconds:.1f} s")
-    sys.exit(ExitCode.TRAINING_FAILED if left else ExitCode.DONE)
+        pids = ", ".join(map(str, alive))
+        gone = tr("processes still alive: {pids}", pids=pids) if alive else tr("all processes gone")
+        say(tr("{state}; {processes} after {seconds:.1f} s", state=tr(state.message), processes=gone, seconds=seconds))
+    sys.exit(ExitCode.TRAINING_FAILED if alive else ExitCode.DONE)
 
 
 @main.command()
@@ -418,6 +464,56 @@ def doctor(*, preset: str, as_json: bool) -> None:
     sys.exit(ExitCode.PREFLIGHT_FAILED if failed else ExitCode.DONE)
 
 
+@main.command()
+@click.argument("name", metavar="ENVIRONMENT")
+@click.option("--remove", "removing", is_flag=True, help="Delete it.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@ends_with_exit_code
+def setup(*, name: str, removing: bool, as_json: bool) -> None:
+    """Make the environment of a method that cannot live in the panel's own: llamafactory."""
+    from t5panel.contract.environments import ENVIRONMENTS, read_environment
+    from t5panel.launch.environment import DISK_BYTES, DOWNLOAD_BYTES, remove, set_up
+
+    known = next((one for one in ENVIRONMENTS if one == name), None)
+    if known is None:
+        raise UsageError.of("setup", f"no environment {name!r}", f"known: {', '.join(ENVIRONMENTS)}")
+    if removing:
+        removed = remove(known)
+        note(f"{name}: removed" if removed else f"{name}: there is none")
+    elif read_environment(known).condition != "ready":
+        need, download = DISK_BYTES[known] / 1e6, DOWNLOAD_BYTES[known] / 1e6
+        note(f"{name}: {need:,.0f} MB on the disk, {download:,.0f} MB to download; the panel's own torch is linked")
+        set_up(known, _counting())
+    found = read_environment(known)
+    if as_json:
+        facts = {"path": str(found.path), "python": str(found.python), "versions": dict(found.versions)}
+        say_json({"name": found.name, "condition": found.condition, "problem": found.problem, **facts})
+    elif not removing:
+        shown = " · ".join(
+            f"{key} {found.versions[key]}" for key in (name, "torch", "transformers") if key in found.versions
+        )
+        say(f"{name}: ready in {found.path} · {shown}")
+
+
+def _counting() -> Callable[[str, int, int], None]:
+    """Tells how many of how many parts are done: on a terminal in one line, else at each tenth."""
+    told = -1
+
+    def tell(text: str, done: int, total: int) -> None:
+        nonlocal told
+        if sys.stderr.isatty():
+            click.echo(
+                f"\r\x1b[K{done:4} of {total}  {text}"[: shutil.get_terminal_size().columns + 3], err=True, nl=False
+            )
+            if text == "trying it":
+                click.echo(err=True)
+        elif done in (0, total) or done * 10 // total > told:
+            told = done * 10 // total
+            note(f"{done:4} of {total}  {text}")
+
+    return tell
+
+
 def _paint(text: str, tone: str) -> str:
     """A text in the colour of its tone; plain without a terminal, and with NO_COLOR."""
     if not sys.stdout.isatty() or os.environ.get("NO_COLOR"):
@@ -444,7 +540,9 @@ def _refuse_lost_options(context: click.Context) -> None:
     """Options before a command would have no effect."""
     given = click.core.ParameterSource.COMMANDLINE
     lost = [
-        param.opts[0] for param in context.command.params if context.get_parameter_source(param.name or "") is given
+        param.opts[0]
+        for param in context.command.params
+        if param.expose_value and context.get_parameter_source(param.name or "") is given
     ]
     if lost:
         words = f"t5panel {context.invoked_subcommand} {' '.join(lost)} …"
@@ -545,12 +643,12 @@ def _start(prospect: Prospect, *, detach: bool, yes: bool, force: bool, queue: b
     plan = prospect.plan
     if plan.rehearsal:
         note(rehearsal_notice(plan))
-    what = f"{plan.spec.model.name_or_path} on {plan.spec.data.train}"
-    note(f"{plan.preset}: {what}, batch {batch_formula(plan.spec)}, {precision(plan)}")
+    what = tr("{model} on {data}", model=plan.spec.model.name_or_path, data=plan.spec.data.train)
+    note(f"{plan.preset}: {what}, {tr('batch')} {batch_formula(plan.spec)}, {precision(plan)}")
     if plan.verdict == "tight" and not yes and sys.stdin.isatty():
-        click.confirm("the memory plan says tight; start all the same?", abort=True, err=True)
-    run = session.start(prospect, force=force, queue=queue, tell=note)
-    note(f"run {run.run_id}")
+        click.confirm(tr("the memory plan says tight; start all the same?"), abort=True, err=True)
+    run = session.start(prospect, force=force, queue=queue, tell=lambda text: note(tr(text)))
+    note(tr("run {run}", run=run.run_id))
     _watch_or_leave(run, detach=detach, as_json=as_json)
 
 
@@ -569,7 +667,8 @@ def _watch_or_leave(run: RunDir, *, detach: bool, as_json: bool) -> NoReturn:
         nonlocal presses
         presses += 1
         session.request_stop(run, now=presses > 1)
-        note("\nkilling the run" if presses > 1 else "\nstopping with a checkpoint; ctrl-c again kills at once")
+        stopping = tr("stopping with a checkpoint; ctrl-c again kills at once")
+        note("\n" + (tr("killing the run") if presses > 1 else stopping))
 
     signal.signal(signal.SIGINT, on_interrupt)
     sys.exit(_follow(run, as_json=as_json))
@@ -581,6 +680,8 @@ def _follow(run: RunDir, *, as_json: bool = False) -> int:
     from t5panel.monitor.runs import user_faults
     from t5panel.render import fault_lines, snapshot_json, summary_lines
 
+    if _is_plain():
+        write_plainly()
     last = follow(run)
     for line in fault_lines(user_faults(run)):
         note(line)
@@ -593,6 +694,19 @@ def _follow(run: RunDir, *, as_json: bool = False) -> int:
     return state.exit_code if state is not None and state.exit_code is not None else ExitCode.TRAINING_FAILED
 
 
+@contextmanager
+def _without_ssl() -> Iterator[None]:
+    """asyncio imports TLS where it can, and a panel never needs it: 4.7 MiB of its memory."""
+    if "asyncio" in sys.modules:
+        yield
+        return
+    sys.modules["ssl"] = None  # type: ignore[assignment]  # the import system's word for "not there"
+    try:
+        yield
+    finally:
+        del sys.modules["ssl"]
+
+
 def _open_panel(options: dict[str, Any]) -> None:
     if not sys.stdout.isatty():
         raise UsageError.of("t5panel", "the panel needs a terminal", "use --no-ui, or `t5panel runs`")
@@ -600,6 +714,12 @@ def _open_panel(options: dict[str, Any]) -> None:
 
     wish = _wish(options)
     gc.disable()  # until the first frame, which the panel ends: an eighth of its start
+    with _without_ssl():
+        import asyncio  # noqa: F401 - as Textual will have it
     from t5panel.tui.app import run_panel
 
-    run_panel(wish)
+    run_panel(wish, plain=_is_plain())
+
+
+for each in (main, *main.commands.values()):
+    display_options(each)

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from t5panel.contract.layout import RunDir
 from t5panel.contract.records import ALERTS, ENDED, Event
+from t5panel.language import tr
 from t5panel.live_table import live_tables
 from t5panel.monitor.history import Snapshot
 from t5panel.monitor.watch import PERIOD_SECONDS, watch
@@ -61,13 +62,13 @@ def news_line(event: Event) -> str:
     mark = "✓" if over else SEVERITY_MARK[event.severity]
     named = event.message.startswith(tuple(TURNS))  # "paused until 22:00"
     message = " ".join(event.message.split())
-    return f"{moment_text(event.time)} {mark} {message if named else f'{event.name}: {message}'}"
+    return f"{moment_text(event.time)} {mark} {tr(message) if named else f'{event.name}: {tr(message)}'}"
 
 
 def _follow_live(story: Iterator[tuple[Snapshot, tuple[Event, ...]]], console: Console) -> Snapshot:
     columns = (SpinnerColumn(), BarColumn(24), TaskProgressColumn(), TextColumn("{task.description}", markup=False))
     bar = Progress(*columns, console=console)
-    task = bar.add_task("starting", total=None)
+    task = bar.add_task(tr("starting"), total=None)
     with Live(bar, console=console, refresh_per_second=4) as live:
         for snapshot, news in story:
             for event in news:

@@ -7,7 +7,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from t5panel.cells import left
 from t5panel.contract.records import Sample
+from t5panel.language import tr
 from t5panel.monitor.history import Snapshot
 from t5panel.plan.machine import GIB
 from t5panel.render import NEARLY_FULL, mib
@@ -28,7 +30,7 @@ def _cards(sample: Sample) -> Table:
     table = Table.grid(padding=(0, 2))
     for card in sample.cards:
         table.add_row(
-            f"  card {card.index}",
+            "  " + tr("card {index}", index=card.index),
             _bar(card.used, card.total),
             f"{card.used / GIB:.1f}/{card.total / GIB:.1f} GiB",
             _known(card.utilization, "%"),
@@ -42,9 +44,9 @@ def _cards(sample: Sample) -> Table:
 def _memory(sample: Sample) -> Table:
     table = Table.grid(padding=(0, 2))
     for rank in sample.ranks:
-        table.add_row(f"  rank {rank.rank}", _bar(rank.rss, sample.ram_limit), mib(rank.rss))
+        table.add_row("  " + tr("rank {rank}", rank=rank.rank), _bar(rank.rss, sample.ram_limit), mib(rank.rss))
     used, limit = sample.ram_used, sample.ram_limit
-    table.add_row("  host  ", _bar(used, limit), f"{used / GIB:.1f}/{limit / GIB:.1f} GiB")
+    table.add_row(f"  {left(tr('host'), 6)}", _bar(used, limit), f"{used / GIB:.1f}/{limit / GIB:.1f} GiB")
     return table
 
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import Any
 
+from t5panel.cells import left
 from t5panel.contract.records import Change, Event, Recovery, Result, RunInfo, Step
+from t5panel.contract.versions import SHOWN
 from t5panel.contract.window import Window, parse_window
 from t5panel.errors import Fault
+from t5panel.language import tr
 from t5panel.launch.commands import Command
 from t5panel.monitor.history import Snapshot
 from t5panel.monitor.runs import RunState, prepared_text
@@ -28,6 +32,7 @@ NEARLY_FULL = 0.92
 """Share of a memory from which it is shown in another colour."""
 WORTH_TELLING = 0.05
 """Share of a step spent waiting for data."""
+RESULT_NAME_CELLS = 15
 TRACEBACK_LINES = 8
 """Of a traceback's end: its last frames and the exception."""
 
@@ -46,20 +51,22 @@ def duration(seconds: float) -> str:
     """Seconds as `45 s`, `12 min 30 s`, `3 h 05 min` or `2 d 4 h`."""
     whole = round(seconds)
     if whole < 60:
-        return f"{whole} s"
+        return tr("{seconds} s", seconds=whole)
     minutes, rest = divmod(whole, 60)
     if minutes < 60:
-        return f"{minutes} min {rest:02d} s"
+        return tr("{minutes} min {seconds:02d} s", minutes=minutes, seconds=rest)
     hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"
+    if hours < 48:
+        return tr("{hours} h {minutes:02d} min", hours=hours, minutes=minutes)
+    return tr("{days} d {hours} h", days=hours // 24, hours=hours % 24)
 
 
 def fault_lines(faults: tuple[Fault, ...]) -> Iterator[str]:
     """Each fault with where it is and what would help."""
     for fault in faults:
-        yield f"{fault.where}: {fault.message}"
+        yield f"{fault.where}: {tr(fault.message)}"
         if fault.hint:
-            yield f"    {fault.hint}"
+            yield f"    {tr(fault.hint)}"
 
 
 def fault_json(faults: tuple[Fault, ...]) -> list[dict[str, str]]:
@@ -79,6 +86,8 @@ def plan_json(plan: Plan, command: Command) -> dict[str, Any]:
         "device": plan.spec.device,
         "rehearsal": plan.rehearsal,
         "spec": plan.spec.model_dump(mode="json"),
+        "interpreter": plan.spec.interpreter or sys.executable,
+        "versions": dict(plan.versions),
         "vram": {
             "per_card": cards,
             "low": max((card.low for card in plan.cards), default=None),
@@ -135,42 +144,70 @@ def context_basis(plan: Plan) -> str:
 def plan_lines(plan: Plan, command: Command) -> Iterator[str]:
     """A plan for people."""
     spec = plan.spec
-    yield f"preset    {plan.preset}: {spec.method} under {spec.launcher}, {spec.num_gpus} ranks on {spec.device}"
-    yield f"machine   {plan.machine.summary}"
-    yield f"model     {spec.model.name_or_path}"
-    yield f"data      {spec.data.train}, up to {spec.data.max_source_length} → {spec.data.max_target_length} tokens"
-    yield f"batch     {batch_formula(spec)} rows per optimizer step"
-    yield f"precision {precision(plan)}"
+    what = tr(
+        "{method} under {launcher}, {ranks} ranks on {device}",
+        method=spec.method,
+        launcher=spec.launcher,
+        ranks=spec.num_gpus,
+        device=spec.device,
+    )
+    lengths = tr(
+        "up to {source} → {target} tokens", source=spec.data.max_source_length, target=spec.data.max_target_length
+    )
+    yield titled(tr("preset"), f"{plan.preset}: {what}")
+    yield titled(tr("machine"), tr(plan.machine.summary))
+    yield titled(tr("python"), interpreter_text(plan))
+    yield titled(tr("model"), spec.model.name_or_path)
+    yield titled(tr("data"), f"{spec.data.train}, {lengths}")
+    yield titled(tr("batch"), tr("{formula} rows per optimizer step", formula=batch_formula(spec)))
+    yield titled(tr("precision"), precision(plan))
     for card in plan.cards:
-        yield (
-            f"card {card.index}    {gib(card.expected)} of {gib(card.capacity)}, "
-            f"between {gib(card.low)} and {gib(card.high)}"
-        )
+        sizes = {"need": card.expected, "capacity": card.capacity, "low": card.low, "high": card.high}
+        words = {name: gib(size) for name, size in sizes.items()}
+        text = tr("{need} of {capacity}, between {low} and {high}", **words)
+        yield titled(tr("card {index}", index=card.index), text)
     if plan.cards:
-        yield f"          {parts_text(plan.cards[0])}; {context_basis(plan)}"
+        yield titled("", f"{parts_text(plan.cards[0])}; {tr(context_basis(plan))}")
     if plan.ram:
         total, capacity, per_rank = (gib(size) for size in (plan.ram.total, plan.ram.capacity, plan.ram.per_rank))
-        yield f"host RAM  {total} of {capacity}, {per_rank} per rank (estimate)"
+        text = tr("{total} of {capacity}, {each} per rank (estimate)", total=total, capacity=capacity, each=per_rank)
+        yield titled(tr("host RAM"), text)
     yield from estimate_lines(plan.estimate)
-    yield f"verdict   {plan.verdict}"
+    yield titled(tr("verdict"), tr(plan.verdict))
     yield from suggestion_lines(plan)
     yield from finding_lines(plan)
-    yield f"command   {command.line}"
+    yield titled(tr("command"), command.line)
+
+
+def titled(name: str, text: str) -> str:
+    """A line of a plan: its name in ten cells, then what there is to say."""
+    return f"{left(name, 9)} {text}"
+
+
+def result_line(name: str, text: str) -> str:
+    """A line of a summary: its name in fifteen cells, then what there is to say."""
+    return f"{left(name, RESULT_NAME_CELLS)}{text}"
+
+
+def interpreter_text(plan: Plan) -> str:
+    """Which Python will run the ranks, and the versions that matter there."""
+    shown = [f"{name} {plan.versions[name]}" for name in SHOWN if name in plan.versions]
+    return " · ".join([plan.spec.interpreter or sys.executable, *shown])
 
 
 def suggestion_lines(plan: Plan) -> Iterator[str]:
     """What would fit or be faster, why, and the options that set it."""
     for each in plan.suggestions:
-        yield f"{'faster' if each.is_faster else 'fits':<9} {each.title}, {each.reason}"
+        yield titled(tr("faster") if each.is_faster else tr("fits"), f"{tr(each.title)}, {tr(each.reason)}")
         yield f"    {each.arguments}"
 
 
 def finding_lines(plan: Plan) -> Iterator[str]:
     """What was found, one line each, hints indented below."""
     for found in plan.findings:
-        yield f"{SEVERITY_MARK[found.severity]} {found.code}: {found.message}"
+        yield f"{SEVERITY_MARK[found.severity]} {found.code}: {tr(found.message)}"
         if found.hint:
-            yield f"    {found.hint}"
+            yield f"    {tr(found.hint)}"
 
 
 def precision(plan: Plan) -> str:
@@ -178,7 +215,7 @@ def precision(plan: Plan) -> str:
     spec = plan.spec
     words = ["bf16" if spec.train.bf16 else "fp32"]
     if spec.train.gradient_checkpointing:
-        words.append("gradient checkpointing")
+        words.append(tr("gradient checkpointing"))
     if spec.method == "deepspeed":
         words.append(f"ZeRO-{spec.zero_stage}")
     return ", ".join(words)
@@ -187,28 +224,35 @@ def precision(plan: Plan) -> str:
 def rehearsal_notice(plan: Plan) -> str:
     """The first line of a rehearsal: what it is and what it is not."""
     spec = plan.spec
-    replaced = f" Replaced: {', '.join(plan.replaced)}." if plan.replaced else ""
-    return (
-        f"REHEARSAL: {_why_on_cpu(plan)}. The same method, launcher and code path run on {spec.num_gpus} CPU ranks "
-        f"with {spec.model.name_or_path} and {spec.data.train}; figures say nothing about a GPU.{replaced}"
+    words = tr(
+        "REHEARSAL: {why}. The same method, launcher and code path run on {ranks} CPU ranks "
+        "with {model} and {data}; figures say nothing about a GPU.",
+        why=_why_on_cpu(plan),
+        ranks=spec.num_gpus,
+        model=spec.model.name_or_path,
+        data=spec.data.train,
     )
+    return words + (" " + tr("Replaced: {settings}.", settings=", ".join(plan.replaced)) if plan.replaced else "")
 
 
 def rehearsal_headline(plan: Plan) -> str:
     """`rehearsal_notice` for a screen: what runs here, and what its figures are not."""
-    spec = plan.spec
-    ranks = f"{spec.num_gpus} CPU ranks train {spec.model.name_or_path}"
-    return f"{_why_on_cpu(plan)}: {ranks}; figures say nothing about a GPU"
+    return tr(
+        "{why}: {ranks} CPU ranks train {model}; figures say nothing about a GPU",
+        why=_why_on_cpu(plan),
+        ranks=plan.spec.num_gpus,
+        model=plan.spec.model.name_or_path,
+    )
 
 
 def _why_on_cpu(plan: Plan) -> str:
-    return "the CPU was asked for" if plan.machine.cards else "no NVIDIA card was found"
+    return tr("the CPU was asked for") if plan.machine.cards else tr("no NVIDIA card was found")
 
 
 def parts_text(card: CardMemory) -> str:
     """`weights 0.4, … context 1.2 GiB`; what the allocator adds to the parts is told as its overhead."""
     sizes = card_parts(card)
-    return ", ".join(f"{name} {size / GIB:.1f}" for name, size in sizes.items() if size >= GIB / 20) + " GiB"
+    return ", ".join(f"{tr(name)} {size / GIB:.1f}" for name, size in sizes.items() if size >= GIB / 20) + " GiB"
 
 
 def card_parts(card: CardMemory) -> dict[str, int]:
@@ -234,30 +278,30 @@ def progress_line(snapshot: Snapshot, *, briefly: bool = False) -> str:
     state, last = snapshot.state, snapshot.last
     if state.phase == "paused":
         word, text = phase_word(state), pause_text(snapshot.info, state, snapshot.taken)
-        return " · ".join((text if text.startswith(word) else f"{word}: {text}", *_step_words(snapshot)[:2]))
+        return " · ".join((text if text.startswith(tr(word)) else f"{tr(word)}: {text}", *_step_words(snapshot)[:2]))
     if last is None:
         progress = state.state.progress if state.state else None
-        done = f" {progress.what} {progress.done:,}/{progress.total:,}" if progress else ""
-        return f"{state.phase}: {state.message}{done}"
+        done = f" {tr(progress.what)} {progress.done:,}/{progress.total:,}" if progress else ""
+        return f"{tr(state.phase)}: {tr(state.message)}{done}"
     words = _step_words(snapshot)
     if snapshot.samples_per_second:
-        words.append(f"{snapshot.samples_per_second:.1f} samples/s")
+        words.append(tr("{rate:.1f} samples/s", rate=snapshot.samples_per_second))
     words += data_wait_words(snapshot)
     if snapshot.sample and snapshot.sample.ranks and not briefly:
         words.append("RAM " + " ".join(f"{rank.rss / 2**20:.0f}" for rank in snapshot.sample.ranks) + " MiB")
     if snapshot.sample and snapshot.sample.cards and not briefly:
         words.append("VRAM " + " ".join(f"{card.used / GIB:.1f}" for card in snapshot.sample.cards) + " GiB")
     if snapshot.seconds_left and state.alive:
-        words.append(f"{duration(snapshot.seconds_left)} left")
+        words.append(tr("{time} left", time=duration(snapshot.seconds_left)))
     if state.phase != "running":
-        words.append(state.phase)
+        words.append(tr(state.phase))
     return " · ".join(words)
 
 
 def data_wait_words(snapshot: Snapshot) -> list[str]:
     """`waits for data 12%`: the share of the last steps, where it is worth telling."""
     wait = snapshot.data_wait
-    return [] if wait is None or wait < WORTH_TELLING else [f"waits for data {wait:.0%}"]
+    return [] if wait is None or wait < WORTH_TELLING else [tr("waits for data {share:.0%}", share=wait)]
 
 
 def _step_words(snapshot: Snapshot) -> list[str]:
@@ -266,7 +310,11 @@ def _step_words(snapshot: Snapshot) -> list[str]:
     if last is None:
         return []
     total = snapshot.max_steps or last.step
-    return [f"step {last.step:,}/{total:,}", f"loss {loss_text(last.loss)}", f"lr {last.learning_rate:.2e}"]
+    return [
+        tr("step {step:,}/{total:,}", step=last.step, total=total),
+        tr("loss {loss}", loss=loss_text(last.loss)),
+        f"lr {last.learning_rate:.2e}",
+    ]
 
 
 def phase_word(state: RunState) -> str:
@@ -279,15 +327,15 @@ def pause_text(info: RunInfo, state: RunState, now: float) -> str:
     """`paused until 22:00 (in 3 h 05 min)`, by the clock of its window; else for what a paused run waits."""
     until = state.state.until if state.state is not None else None
     if until is None:
-        return state.message or phase_word(state)
-    left = f" (in {duration(until - now)})" if until > now else ""
-    return f"paused until {_clock_text(until, info.spec.get('schedule'))}{left}"
+        return tr(state.message or phase_word(state))
+    left = " " + tr("(in {time})", time=duration(until - now)) if until > now else ""
+    return tr("paused until {clock}", clock=_clock_text(until, info.spec.get("schedule"))) + left
 
 
 def headline(state: RunState) -> str:
     """The one sentence on a run's phase: of a failed run its diagnosis, where there is one."""
     found = state.diagnosis if state.phase == "failed" else None
-    return state.message if found is None or state.message.endswith(found.sentence) else found.sentence
+    return tr(state.message if found is None or state.message.endswith(found.sentence) else found.sentence)
 
 
 def note_text(info: RunInfo, state: RunState, now: float) -> str:
@@ -304,15 +352,19 @@ def recovery_texts(recoveries: Iterable[Recovery]) -> Iterator[str]:
     for recovery in recoveries:
         keys = [f"train.{name}" for name in ("per_device_train_batch_size", "gradient_accumulation_steps")]
         if recovery.after.keys() == set(keys):
-            change = "batch " + " → ".join(
-                " × ".join(str(values[key]) for key in keys) for values in (recovery.before, recovery.after)
+            change = (
+                tr("batch")
+                + " "
+                + " → ".join(
+                    " × ".join(str(values[key]) for key in keys) for values in (recovery.before, recovery.after)
+                )
             )
         else:
             change = ", ".join(
                 f"{key.removeprefix('train.')} {recovery.before[key]} → {value}"
                 for key, value in recovery.after.items()
             )
-        yield f"{change} after an out-of-memory, from step {recovery.step:,} on"
+        yield tr("{change} after an out-of-memory, from step {step:,} on", change=change, step=recovery.step)
 
 
 def change_texts(changes: Iterable[Change]) -> Iterator[str]:
@@ -322,17 +374,17 @@ def change_texts(changes: Iterable[Change]) -> Iterator[str]:
             f"{key.removeprefix('train.')} {value_text(change.before[key])} → {value_text(value)}"
             for key, value in change.after.items()
         )
-        yield f"{', '.join(words)} from step {change.step:,} on"
+        yield tr("{change} from step {step:,} on", change=", ".join(words), step=change.step)
 
 
 def value_text(value: object) -> str:
     """A value of a spec as YAML has it; `empty` for none."""
-    return "empty" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    return tr("empty") if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def alert_text(alert: Event) -> str:
     """`✗ stall: no step for 75 s`: sign, name and message on one line."""
-    return f"{SEVERITY_MARK[alert.severity]} {alert.name}: {' '.join(alert.message.split())}"
+    return f"{SEVERITY_MARK[alert.severity]} {alert.name}: {tr(' '.join(alert.message.split()))}"
 
 
 def moment_text(moment: float) -> str:
@@ -363,22 +415,23 @@ def plain_text(text: str) -> str:
 
 def loss_text(loss: float | None) -> str:
     """A loss, or that it was not finite."""
-    return "not finite" if loss is None else f"{loss:.4f}"
+    return tr("not finite") if loss is None else f"{loss:.4f}"
 
 
 def summary_lines(snapshot: Snapshot) -> Iterator[str]:
     """What a finished, stopped or failed run was, and where it is."""
-    yield f"{snapshot.state.phase}: {headline(snapshot.state)}"
+    yield f"{tr(snapshot.state.phase)}: {headline(snapshot.state)}"
     yield from _failure_lines(snapshot)
     if snapshot.prepared is not None:
-        yield f"data           {prepared_text(snapshot.prepared)}"
-    yield from result_lines(snapshot)
-    yield from (f"changed        {text}" for text in change_texts(snapshot.info.changes))
-    yield from (f"recovered      {text}" for text in recovery_texts(snapshot.info.recoveries))
-    yield from (f"alert          {alert_text(alert)}" for alert in snapshot.alerts)
+        yield result_line(tr("data"), tr(prepared_text(snapshot.prepared)))
+    yield from (result_line(name, text) for name, text in result_rows(snapshot))
+    yield from (result_line(tr("changed"), text) for text in change_texts(snapshot.info.changes))
+    yield from (result_line(tr("recovered"), text) for text in recovery_texts(snapshot.info.recoveries))
+    yield from (result_line(tr("alert"), alert_text(alert)) for alert in snapshot.alerts)
     if snapshot.rejected_lines:
-        yield f"left out       {snapshot.rejected_lines:,} lines of its files that cannot be read"
-    yield f"run directory  {snapshot.run.path}"
+        text = tr("{count:,} lines of its files that cannot be read", count=snapshot.rejected_lines)
+        yield result_line(tr("left out"), text)
+    yield result_line(tr("run directory"), str(snapshot.run.path))
 
 
 def _failure_lines(snapshot: Snapshot) -> Iterator[str]:
@@ -386,14 +439,15 @@ def _failure_lines(snapshot: Snapshot) -> Iterator[str]:
     diagnosis = snapshot.diagnosis
     if diagnosis is not None:
         if diagnosis.hint:
-            yield f"→ {diagnosis.hint}"
+            yield f"→ {tr(diagnosis.hint)}"
         lines = plain_text(diagnosis.detail).strip("\n").splitlines()
         if lines:
-            yield f"{'its log' if diagnosis.rank is None else f'rank {diagnosis.rank}':<15}{lines[0]}"
+            name = tr("its log") if diagnosis.rank is None else tr("rank {rank}", rank=diagnosis.rank)
+            yield result_line(name, lines[0])
             yield from ("    …",) if len(lines) > TRACEBACK_LINES + 1 else ()
             yield from (f"    {line}" for line in lines[1:][-TRACEBACK_LINES:])
     if snapshot.state.phase == "failed":
-        yield f"logs           {log_place(snapshot)}"
+        yield result_line(tr("logs"), log_place(snapshot))
 
 
 def log_place(snapshot: Snapshot) -> str:
@@ -402,14 +456,14 @@ def log_place(snapshot: Snapshot) -> str:
     return str(snapshot.run.logs if rank is None else snapshot.run.rank_log(rank))
 
 
-def result_lines(snapshot: Snapshot) -> Iterator[str]:
-    """The figures of a run that ended well, and what any that ended took of its first card."""
+def result_rows(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
+    """The figures of a run that ended well, and what any that ended took of its first card: names and texts."""
     result = snapshot.result
     if result is not None and snapshot.state.phase in ("finished", "stopped"):
-        yield from _result_lines(result, snapshot.evaluations[-1].chrf if snapshot.evaluations else None)
+        yield from _result_rows(result, snapshot.evaluations[-1].chrf if snapshot.evaluations else None)
     peak = vram_peak(snapshot)
     if peak is not None:
-        yield f"{f'on card {peak.card}':<15}{vram_text(peak)}"
+        yield (tr("on card {index}", index=peak.card), vram_text(peak))
 
 
 def vram_text(peak: VramPeak) -> str:
@@ -418,25 +472,24 @@ def vram_text(peak: VramPeak) -> str:
     allocated, reserved, beside = "", "", ""
     if predicted is not None:
         error = f", {100 * errors['allocated']:+.1f} %" if "allocated" in errors else ""
-        allocated = f" (predicted {predicted.allocated / GIB:.2f}{error})"
+        allocated = " " + tr("(predicted {size:.2f}{error})", size=predicted.allocated / GIB, error=error)
         reserved, beside = (f" ({size / GIB:.2f})" for size in (predicted.reserved, predicted.context))
-    words = f"{gib(peak.allocated)} allocated{allocated}, {peak.reserved / GIB:.2f} reserved{reserved}"
-    return words if peak.beside is None else f"{words}, {peak.beside / GIB:.2f} beside it{beside}"
+    words = f"{gib(peak.allocated)} {tr('allocated')}{allocated}, {peak.reserved / GIB:.2f} {tr('reserved')}{reserved}"
+    return words if peak.beside is None else f"{words}, {peak.beside / GIB:.2f} {tr('beside it')}{beside}"
 
 
-def _result_lines(result: Result, chrf: float | None) -> Iterator[str]:
-    yield f"loss           {loss_text(result.loss_first)} → {loss_text(result.loss_last)}"
+def _result_rows(result: Result, chrf: float | None) -> Iterator[tuple[str, str]]:
+    yield (tr("loss"), f"{loss_text(result.loss_first)} → {loss_text(result.loss_last)}")
     if result.eval_loss is not None:
-        yield f"evaluation     loss {result.eval_loss:.4f}" + (f", chrF {chrf:.1f}" if chrf is not None else "")
-    yield f"throughput     {result.samples_per_second:.1f} samples/s"
-    yield "peak RAM       " + ", ".join(
-        f"rank {rank} {mib(size)}" for rank, size in enumerate(result.peak_rss_per_rank)
-    )
+        text = tr("loss {loss}", loss=f"{result.eval_loss:.4f}") + (f", chrF {chrf:.1f}" if chrf is not None else "")
+        yield (tr("evaluation"), text)
+    yield (tr("throughput"), tr("{rate:.1f} samples/s", rate=result.samples_per_second))
+    ranks = (f"{tr('rank {rank}', rank=rank)} {mib(size)}" for rank, size in enumerate(result.peak_rss_per_rank))
+    yield (tr("peak RAM"), ", ".join(ranks))
     if result.peak_vram_per_card:
-        yield "peak VRAM      " + ", ".join(
-            f"card {card} {gib(size)}" for card, size in enumerate(result.peak_vram_per_card)
-        )
-    yield f"checkpoint     {result.checkpoint or 'none'}"
+        cards = (f"{tr('card {index}', index=card)} {gib(size)}" for card, size in enumerate(result.peak_vram_per_card))
+        yield (tr("peak VRAM"), ", ".join(cards))
+    yield (tr("checkpoint"), result.checkpoint or tr("none"))
 
 
 def snapshot_json(snapshot: Snapshot) -> dict[str, Any]:
@@ -483,6 +536,8 @@ def run_row(snapshot: Snapshot) -> tuple[str, ...]:
     info, state, last, total = snapshot.info, snapshot.state, snapshot.last, snapshot.max_steps
     age = duration(max(0.0, snapshot.taken - info.created))
     note = note_text(info, state, snapshot.taken)
-    progress = f"step {last.step:,}/{total:,}" if last and total else "" if note else state.message
+    steps = tr("step {step:,}/{total:,}", step=last.step, total=total) if last and total else ""
+    progress = steps or ("" if note else tr(state.message))
     words = (" ".join(part.split()) for part in (progress, note) if part)
-    return (snapshot.run.run_id, f"{age} ago", str(info.spec.get("method")), phase_word(state), " · ".join(words))
+    word = tr(phase_word(state))
+    return (snapshot.run.run_id, tr("{age} ago", age=age), str(info.spec.get("method")), word, " · ".join(words))

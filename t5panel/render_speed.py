@@ -6,9 +6,11 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+from t5panel.cells import left
+from t5panel.language import later, tr
 from t5panel.plan.speed import Estimate
 
-UNITS = (("s", 1.0), ("min", 60.0), ("h", 3600.0), ("d", 86400.0))
+UNITS = ((later("s"), 1.0), (later("min"), 60.0), (later("h"), 3600.0), (later("d"), 86400.0))
 
 
 def estimate_json(found: Estimate) -> dict[str, Any]:
@@ -38,10 +40,10 @@ def estimate_lines(found: Estimate) -> Iterator[str]:
     """Speed, time and energy on one line of a plan, and below it where they come from."""
     rate, time = rate_text(found), time_text(found)
     if rate is None or time is None:
-        yield f"speed     {found.basis}"
+        yield f"{left(tr('speed'), 9)} {tr(found.basis)}"
         return
-    yield f"speed     {rate} · {time}"
-    yield f"    estimate: {found.basis}"
+    yield f"{left(tr('speed'), 9)} {rate} · {time}"
+    yield "    " + tr("estimate: {basis}", basis=tr(found.basis))
 
 
 def rate_text(found: Estimate) -> str | None:
@@ -49,7 +51,7 @@ def rate_text(found: Estimate) -> str | None:
     if found.samples_per_second is None:
         return None
     slowest, fastest = found.samples_per_second
-    return f"{rough(slowest)} to {rough(fastest)} samples/s"
+    return tr("{low} to {high} samples/s", low=rough(slowest), high=rough(fastest))
 
 
 def time_text(found: Estimate, *, brief: bool = False) -> str | None:
@@ -60,12 +62,20 @@ def time_text(found: Estimate, *, brief: bool = False) -> str | None:
     unit, seconds = next((unit for unit in UNITS if middle < 100 * unit[1]), UNITS[-1])
     most, least = (rough(found.samples / rate / seconds) for rate in found.samples_per_second)
     energy, cost = found.kwh(found.middle), found.cost(found.middle)
-    what, between = ("", "") if brief else (" samples", f" ({least} to {most})")
     words = [
-        f"{count_text(found.samples)}{what} ≈ {rough(middle / seconds)} {unit}{between}",
+        tr("{count} ≈ {time} {unit}", count=count_text(found.samples), time=rough(middle / seconds), unit=tr(unit))
+        if brief
+        else tr(
+            "{count} samples ≈ {time} {unit} ({low} to {high})",
+            count=count_text(found.samples),
+            time=rough(middle / seconds),
+            unit=tr(unit),
+            low=least,
+            high=most,
+        ),
         f"{rough(energy or 0.0)} kWh",
     ]
-    return " · ".join(words if cost is None else [*words, f"costs {rough(cost)}"])
+    return " · ".join(words if cost is None else [*words, tr("costs {money}", money=rough(cost))])
 
 
 def rough(value: float) -> str:

@@ -14,16 +14,16 @@ from dataclasses import asdict, dataclass, replace
 from operator import attrgetter
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from t5panel import __version__
+from t5panel.contract.environments import with_interpreter
 from t5panel.contract.layout import PRIVATE, RunDir, all_runs, runs_home, token_cache_home, write_atomic
 from t5panel.contract.paths import user_path
 from t5panel.contract.records import PredictedVram, Request, RunInfo, run_json
 from t5panel.contract.shapes import Shape, is_builtin
-from t5panel.contract.spec import RunSpec
 from t5panel.errors import DoesNotFitError, Fault, PreflightError, T5PanelError, UsageError
 from t5panel.launch.changes import Changed, changed_run
 from t5panel.launch.commands import Command, card_indices, command_for, prepare_command_for
@@ -41,8 +41,11 @@ from t5panel.preflight.inspection import inspect
 from t5panel.preflight.machine import read_machine
 from t5panel.preflight.place import cache_findings, place_findings
 from t5panel.preflight.system import system_findings
-from t5panel.presets import Preset, load_preset, rehearsal_changes, save_preset
 from t5panel.wish import Wish as Wish  # noqa: PLC0414 - both fronts know it by this name
+
+if TYPE_CHECKING:
+    from t5panel.contract.spec import RunSpec
+    from t5panel.presets import Preset
 
 NO_CHANGES: Mapping[str, Any] = MappingProxyType({})
 SUPERVISOR_START_SECONDS = 20.0
@@ -249,10 +252,12 @@ def spawn_supervisor(run: RunDir, *, queue: bool = False) -> None:
 
 def resolved_preset(wish: Wish, machine: Machine) -> Preset:
     """The preset with the overrides, and with what a rehearsal changes when it is one."""
+    from t5panel.presets import load_preset
+
     preset = load_preset(wish.preset, wish.overrides)
     if wants_rehearsal(preset.spec, machine):
         preset = _rehearsed(preset, wish)
-    return replace(preset, spec=_with_absolute_paths(preset.spec))
+    return replace(preset, spec=with_interpreter(_with_absolute_paths(preset.spec)))
 
 
 def save_as(name: str, wish: Wish) -> Path:
@@ -260,11 +265,15 @@ def save_as(name: str, wish: Wish) -> Path:
 
     Raises: UsageError for a name that cannot be one, and with every fault of the wish; OSError.
     """
+    from t5panel.presets import load_preset, save_preset
+
     preset = load_preset(wish.preset, wish.overrides)
     return save_preset(name, preset, _with_absolute_paths(preset.spec))
 
 
 def _rehearsed(preset: Preset, wish: Wish) -> Preset:
+    from t5panel.presets import load_preset, rehearsal_changes
+
     changes = rehearsal_changes(preset, wish.overrides)
     changed = load_preset(wish.preset, changes, wish.overrides)
     values = ((key, attrgetter(key)) for key in changes)

@@ -17,6 +17,7 @@ def pytest_configure() -> None:
     And let ctrl-c reach what the tests start: a shell's background job hands on that it ignores it.
     """
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ["LC_ALL"] = "C.UTF-8"  # English, whoever runs the tests
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 

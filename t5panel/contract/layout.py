@@ -155,6 +155,11 @@ class RunDir:
         return self.path / "cache"
 
     @property
+    def bookmark(self) -> Path:
+        """What a reader made of the metrics so far; replaced by whoever read much more of them."""
+        return self.cache / "metrics.bookmark"
+
+    @property
     def tokenizer(self) -> Path:
         """The run's tokenizer, put there by the preparation: a rank never asks the hub for it."""
         return self.cache / "tokenizer"
@@ -199,11 +204,23 @@ def token_cache_home() -> Path:
     return user_cache_path(APP) / "tokens"
 
 
+def environments_home() -> Path:
+    """`$XDG_DATA_HOME/t5panel/envs`: Python environments for methods that cannot live in the panel's own."""
+    from platformdirs import user_data_path
+
+    return user_data_path(APP) / "envs"
+
+
 def user_presets_home() -> Path:
     """`$XDG_CONFIG_HOME/t5panel/presets`."""
     from platformdirs import user_config_path
 
     return user_config_path(APP) / "presets"
+
+
+def taste_file() -> Path:
+    """`$XDG_CONFIG_HOME/t5panel/panel.json`: how the user likes the panel."""
+    return user_presets_home().parent / "panel.json"
 
 
 def all_runs(home: Path) -> Iterator[RunDir]:

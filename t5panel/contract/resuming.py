@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from t5panel.contract.marker import Identity
-from t5panel.contract.spec import RunSpec
+
+if TYPE_CHECKING:
+    from t5panel.contract.spec import RunSpec
 
 
 def identity_of_spec(spec: RunSpec, *, data: dict[str, Any], held_out: int | None) -> Identity:

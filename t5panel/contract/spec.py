@@ -7,19 +7,17 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from t5panel.contract import llamafactory_keys
 from t5panel.contract.deepspeed_keys import escaping_paths, misplaced_autos, unknown_keys
 from t5panel.contract.shapes import PREFIX, SHAPES, is_builtin
 from t5panel.contract.window import parse_window
-
-Method = Literal["manual", "trainer", "deepspeed", "llamafactory"]
-Launcher = Literal["accelerate", "torchrun", "deepspeed"]
-Device = Literal["auto", "cuda", "cpu"]
+from t5panel.contract.words import Device, Launcher, Method
 
 LAUNCHERS: dict[Method, tuple[Launcher, ...]] = {
     "manual": ("accelerate", "torchrun"),
     "trainer": ("torchrun", "accelerate"),
     "deepspeed": ("deepspeed", "torchrun"),
-    "llamafactory": ("torchrun", "deepspeed"),
+    "llamafactory": ("torchrun", "accelerate", "deepspeed"),
 }
 
 PositiveInt = Annotated[int, Field(ge=1)]
@@ -176,6 +174,8 @@ class RunSpec(Part):
     train: TrainSpec = TrainSpec()
     deepspeed: dict[str, Any] | None = None
     """DeepSpeed's own JSON; batch, accumulation, clipping, precision and optimizer are filled in from `train`."""
+    llamafactory: dict[str, Any] | None = None
+    """LLaMA-Factory's own YAML keys for data sets and their reading; the other parts of a preset decide the rest."""
     schedule: DailyWindow | None = None
     """Daily window such as `22:00-08:00 Europe/Berlin`: paused with a checkpoint outside of it; empty: always."""
     oom_recovery: bool = False
@@ -193,7 +193,7 @@ class RunSpec(Part):
     @property
     def zero_stage(self) -> int:
         """ZeRO stage, 0 without DeepSpeed."""
-        if self.method != "deepspeed":
+        if self.method not in ("deepspeed", "llamafactory"):
             return 0
         return int(self.zero_optimization.get("stage", 0))
 
@@ -230,6 +230,12 @@ def _disagreements(spec: RunSpec) -> list[str]:
         )
     if spec.gpus is not None and len(set(spec.gpus)) != spec.num_gpus:
         found.append(f"gpus {spec.gpus} names {len(set(spec.gpus))} cards but num_gpus is {spec.num_gpus}")
+    found += llamafactory_keys.faults_of(
+        spec.method,
+        spec.llamafactory,
+        attention=spec.model.attn_implementation,
+        validation=spec.data.validation,
+    )
     if spec.deepspeed is not None:
         if spec.method not in ("deepspeed", "llamafactory"):
             found.append(f"deepspeed settings have no effect on method {spec.method!r}; remove them")

@@ -9,12 +9,17 @@ PACKAGES = (
     *("torch", "transformers", "accelerate", "deepspeed", "datasets", "pyarrow", "numpy"),
     *("sacrebleu", "sentencepiece", "protobuf"),
 )
+"""What every trainer needs."""
+OTHERS = ("llamafactory", "peft", "trl")
+"""What only one of them needs; their versions are told where they are installed."""
+SHOWN = ("llamafactory", "torch", "transformers", "accelerate", "deepspeed")
+"""What is shown of them where there is little room."""
 
 
 def installed_versions() -> dict[str, str]:
-    """Versions of Python and of these packages, without importing one; missing packages are left out."""
+    """Versions of Python and of the packages of trainers, without importing one; missing packages are left out."""
     found = {"python": sys.version.split()[0]}
-    for name in PACKAGES:
+    for name in (*PACKAGES, *OTHERS):
         try:
             found[name] = version(name)
         except PackageNotFoundError:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -16,11 +16,12 @@ from t5panel.contract.layout import RunDir
 from t5panel.contract.marker import Marker, marker_of
 from t5panel.contract.records import Change, RunInfo
 from t5panel.contract.resuming import identity_of_spec, reasons_against
-from t5panel.contract.spec import RunSpec
 from t5panel.errors import Fault, UsageError
 from t5panel.launch.commands import card_indices, command_for, prepare_command_for
 from t5panel.monitor.gpu_memory import same_rows
-from t5panel.presets import check_document, with_value
+
+if TYPE_CHECKING:
+    from t5panel.contract.spec import RunSpec
 
 WHERE = "--set"
 FREE = frozenset(
@@ -61,6 +62,8 @@ def changed_run(run: RunDir, info: RunInfo, values: Mapping[str, Any], *, cores:
 
     Raises: UsageError with every value that is none, and every reason why the newest checkpoint does not go with it.
     """
+    from t5panel.presets import check_document, with_value
+
     document = dict(info.spec)
     for key, value in values.items():
         document = with_value(document, key, value)

@@ -5,15 +5,17 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import assert_never
+from typing import TYPE_CHECKING, assert_never
 
-import yaml
-
+from t5panel.contract import llamafactory
 from t5panel.contract.layout import RunDir
 from t5panel.contract.records import PORT, CommandInfo
-from t5panel.contract.spec import Method, RunSpec
+from t5panel.contract.words import Method
+
+if TYPE_CHECKING:
+    from t5panel.contract.spec import RunSpec
 
 TRAINER_MODULES: dict[Method, str] = {
     "manual": "t5panel.trainers.manual",
@@ -21,6 +23,9 @@ TRAINER_MODULES: dict[Method, str] = {
     "deepspeed": "t5panel.trainers.deepspeed",
     "llamafactory": "t5panel.trainers.llamafactory",
 }
+PREPARE = "t5panel.trainers.prepare"
+PREPARE_MODULES: dict[Method, str] = {"llamafactory": "t5panel.trainers.llamafactory_prepare"}
+"""What makes the rows ready, where it is another module."""
 RENDEZVOUS = ("--rdzv_backend=c10d", "--rdzv_conf=store_type=file,keep_alive_interval=300")
 """torchrun's meeting in a file: its TCP store listens on every network and takes pickles. The file grows by a kilobyte
 with each sign of life, which nobody needs on one machine."""
@@ -53,6 +58,13 @@ class Command:
 
 def command_for(spec: RunSpec, run: RunDir, *, port: int | str = PORT, cores: int) -> Command:
     """How the ranks of a run are started; `port` is where they meet, PORT: one that is free when they start."""
+    command = _launcher_command(spec, run, port, cores)
+    if spec.method != "llamafactory":
+        return command
+    return replace(command, files={**command.files, **llamafactory.files_of(spec, run)})
+
+
+def _launcher_command(spec: RunSpec, run: RunDir, port: int | str, cores: int) -> Command:
     python = spec.interpreter or sys.executable
     module = TRAINER_MODULES[spec.method]
     match spec.launcher:
@@ -69,7 +81,9 @@ def prepare_command_for(spec: RunSpec, run: RunDir) -> Command:
     """How the data of a run is tokenised before any rank starts."""
     python = spec.interpreter or sys.executable
     env = {**run.mark, "CUDA_VISIBLE_DEVICES": "", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1"}
-    return Command((python, "-m", "t5panel.trainers.prepare", str(run.path)), env, {})
+    if spec.method == "llamafactory":  # it reads through the cache of `datasets`, which would keep a copy of the rows
+        env["HF_DATASETS_CACHE"] = str(run.cache / "datasets")
+    return Command((python, "-m", PREPARE_MODULES.get(spec.method, PREPARE), str(run.path)), env, {})
 
 
 def _environment(spec: RunSpec, run: RunDir, cores: int) -> dict[str, str]:
@@ -113,6 +127,8 @@ def _comma(cards: tuple[int, ...]) -> str:
 
 def _accelerate(spec: RunSpec, run: RunDir, python: str, module: str, env: dict[str, str]) -> Command:
     # A config file of our own: without one, the user's global default applies silently (accelerate#1133).
+    import yaml
+
     config = run.config / "accelerate.yaml"
     settings = {
         "compute_environment": "LOCAL_MACHINE",

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
-from itertools import groupby
 from pathlib import Path
 from typing import TypeVar
 
@@ -20,7 +19,6 @@ from t5panel.contract.records import (
     Diagnosis,
     Evaluation,
     Event,
-    Metric,
     Prepared,
     Result,
     RunInfo,
@@ -29,15 +27,14 @@ from t5panel.contract.records import (
     Step,
 )
 from t5panel.monitor.alerts import active_alerts
-from t5panel.monitor.pieces import Pieces, read_steps, split
 from t5panel.monitor.runs import RunState, read_info, read_prepared, read_result, read_state
 from t5panel.monitor.steps import StepLog
 from t5panel.monitor.tail import BLOCK, Tail
+from t5panel.monitor.training_log import TrainingLog
 
 R = TypeVar("R")
 KEPT_SAMPLES = 3600
 KEPT_EVENTS = 200
-RATE_STEPS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +65,8 @@ class Snapshot:
     """Alerts that still stand, however long ago they were raised; the worst first."""
     event_count: int = 0
     """Events since the run was created, those that are no longer in `events` too."""
+    unread: float = 0.0
+    """The share of its metrics that was not read yet: a run of weeks takes seconds."""
 
     @property
     def diagnosis(self) -> Diagnosis | None:
@@ -113,53 +112,51 @@ class History:
     def __init__(self, run: RunDir, clock: Callable[[], float] = time.time) -> None:
         self._run, self._clock = run, clock
         self._info_stamp, self._info = _stamp(run.run_json), read_info(run)
-        self._metrics, self._sample_tail, self._event_tail = Tail(run.metrics), Tail(run.samples), Tail(run.events)
-        self._decode_metric = msgspec.json.Decoder(Metric)
+        self._training = TrainingLog(run)
+        self._sample_tail, self._event_tail = Tail(run.samples), Tail(run.events)
         self._decode_sample = msgspec.json.Decoder(Sample)
         self._decode_event = msgspec.json.Decoder(Event)
-        self._start: Start | None = None
-        self._last: Step | None = None
-        self._pieces = Pieces()
-        self._steps = StepLog(partial(read_steps, run.metrics, self._pieces))
-        self._recent: deque[Step] = deque(maxlen=RATE_STEPS)
-        self._evaluations: list[Evaluation] = []
-        self._checkpoint: Checkpoint | None = None
         self._samples: deque[Sample] = deque(maxlen=KEPT_SAMPLES)
         self._events: deque[Event] = deque(maxlen=KEPT_EVENTS)
         self._event_count = 0
         self._alerts: tuple[Event, ...] = ()
         self._rejected = 0
 
-    def refresh(self) -> Snapshot:
-        """Read what is new and give the run as it is now."""
+    def refresh(self, *, patience: float = math.inf) -> Snapshot:
+        """Read what is new, for about so many seconds at most, and give the run as it is now."""
         state = read_state(self._run)  # before the files: an ended run's last lines are then surely read
-        self._read(self._metrics, self._add_metrics)
+        deadline = time.monotonic() + patience
+        for _ in self._training.blocks():
+            if time.monotonic() > deadline:
+                break
         self._read(self._sample_tail, self._add_samples)
         self._read(self._event_tail, self._add_events)
         self._read_info_again()
+        training = self._training
         return Snapshot(
             run=self._run,
             info=self._info,
             state=state,
             taken=self._clock(),
-            start=self._start,
-            last=self._last,
-            steps=self._steps,
-            evaluations=tuple(self._evaluations),
-            checkpoint=self._checkpoint,
+            start=training.start,
+            last=training.last,
+            steps=training.steps,
+            evaluations=tuple(training.evaluations),
+            checkpoint=training.checkpoint,
             samples=tuple(self._samples),
             events=tuple(self._events),
             result=read_result(self._run),
-            rejected_lines=self._rejected,
-            recent_steps=tuple(self._recent),
+            rejected_lines=self._rejected + training.rejected,
+            recent_steps=tuple(training.recent),
             prepared=read_prepared(self._run),
             alerts=self._alerts,
             event_count=self._event_count,
+            unread=training.unread,
         )
 
-    def _read(self, tail: Tail, add: Callable[[bytes, int], None]) -> None:
+    def _read(self, tail: Tail, add: Callable[[bytes], None]) -> None:
         while block := tail.read():
-            add(block, tail.offset - len(block))
+            add(block)
             if len(block) < BLOCK // 2:
                 return
 
@@ -174,51 +171,14 @@ class History:
         if stamp is not None and stamp != self._info_stamp:
             self._info, self._info_stamp = read_info(self._run), stamp
 
-    def _add_samples(self, block: bytes, _: int) -> None:
+    def _add_samples(self, block: bytes) -> None:
         self._samples.extend(self._decoded(block, self._decode_sample))
 
-    def _add_events(self, block: bytes, _: int) -> None:
+    def _add_events(self, block: bytes) -> None:
         for event in self._decoded(block, self._decode_event):
             self._events.append(event)
             self._event_count += 1
             self._alerts = active_alerts((*self._alerts, event))
-
-    def _add_metrics(self, block: bytes, offset: int) -> None:
-        for piece in split(block):
-            metrics = self._decoded(piece, self._decode_metric)
-            if metrics:
-                self._pieces.note(metrics[0].step, offset)
-            for kind, group in groupby(metrics, type):
-                if kind is Step:
-                    self._add_steps(list(group))
-                else:
-                    for metric in group:
-                        self._add_metric(metric, offset)
-            offset += len(piece)
-
-    def _add_steps(self, steps: Sequence[Step]) -> None:
-        self._last = steps[-1]
-        self._recent.extend(steps[-RATE_STEPS:])
-        self._steps.extend(steps)
-
-    def _add_metric(self, metric: Metric, offset: int) -> None:
-        match metric:
-            case Evaluation():
-                self._evaluations.append(metric)
-            case Checkpoint():
-                self._checkpoint = metric
-            case Start():
-                self._begin(metric, offset)
-
-    def _begin(self, start: Start, offset: int) -> None:
-        """A new start: steps after its own were never resumed from, so they are void."""
-        self._start = start
-        self._steps.cut(start.step)
-        self._pieces.restart(start.step, offset)
-        self._evaluations = [done for done in self._evaluations if done.step <= start.step]
-        self._recent.clear()
-        if self._last is not None and self._last.step > start.step:
-            self._last = None
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:

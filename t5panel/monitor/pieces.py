@@ -36,6 +36,23 @@ class Pieces:
         self._steps.append(step)
         self._offsets.append(offset)
 
+    @property
+    def arrays(self) -> tuple[array[int], array[int]]:
+        """All of them, to be kept."""
+        return self._steps, self._offsets
+
+    @classmethod
+    def restored(cls, steps: array[int], offsets: array[int], end: int) -> Pieces:
+        """From kept arrays, of a file read up to the byte `end`.
+
+        Raises: ValueError when they cannot be of one.
+        """
+        if len(steps) != len(offsets) or not 0 <= min(offsets, default=0) <= max(offsets, default=0) <= end:
+            raise ValueError("not the places of a file")
+        pieces = cls()
+        pieces._steps, pieces._offsets = steps, offsets
+        return pieces
+
     def span(self, low: float, high: float) -> tuple[int, int | None]:
         """Bytes that hold all rows from one step to another; None for the end of the file."""
         begin, end = max(0, bisect_left(self._steps, low) - 1), bisect_right(self._steps, high)

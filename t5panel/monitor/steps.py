@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from threading import Lock
-from typing import Literal
+from typing import Any, Literal
 
 from t5panel.contract.records import Step
 from t5panel.monitor.pyramid import BASE, FAN, NOTHING, Extremes, Pyramid, both, extremes, level_of
@@ -45,12 +45,20 @@ def rows_of(records: Sequence[Step]) -> Rows:
     return Rows(
         array("q", [one.step for one in records]),
         (
-            array("f", [nan if one.loss is None else one.loss for one in records]),
+            _known([one.loss for one in records]),
             array("f", [one.learning_rate for one in records]),
-            array("f", [nan if one.grad_norm is None else one.grad_norm for one in records]),
+            _known([one.grad_norm for one in records]),
             array("f", [one.samples / ((one.step * one.step_seconds) or nan) for one in records]),
         ),
     )
+
+
+def _known(values: Sequence[Any]) -> array[float]:
+    """Values, NaN where there is none. To try it without looking at each is a third of the cost of rows."""
+    try:
+        return array("f", values)
+    except TypeError:
+        return array("f", [math.nan if value is None else value for value in values])
 
 
 class StepLog:
@@ -65,6 +73,37 @@ class StepLog:
         self._values = tuple(array("f") for _ in QUANTITIES)
         self._begin = 0
         self._reread_last: tuple[float, float, Rows] = (math.inf, -math.inf, rows_of(()))
+
+    @property
+    def arrays(self) -> tuple[array[Any], ...]:
+        """All that is in memory, to be kept together with `first_kept`."""
+        pyramids = (values for pyramid in self._pyramids for values in pyramid.arrays)
+        return self._firsts, self._steps, *self._values, *pyramids
+
+    @property
+    def first_kept(self) -> int:
+        """The number of the first row that is in memory as it is."""
+        return self._begin
+
+    @classmethod
+    def restored(
+        cls, reread: Callable[[float, float], Sequence[Step]], first_kept: int, arrays: Sequence[Any]
+    ) -> StepLog:
+        """From kept arrays.
+
+        Raises: ValueError when they cannot be those of a log.
+        """
+        log, series = cls(reread), len(QUANTITIES)
+        log._begin = first_kept
+        log._firsts, log._steps, log._values = arrays[0], arrays[1], tuple(arrays[2 : 2 + series])
+        levels = arrays[2 + series :]
+        each = len(levels) // series
+        log._pyramids = tuple(Pyramid.restored(levels[begin : begin + each]) for begin in range(0, len(levels), each))
+        rows, whole = len(log), {len(values) for values in log._values}
+        sizes = (whole, len(log._firsts), {len(pyramid) for pyramid in log._pyramids})
+        if first_kept < 0 or sizes != ({len(log._steps)}, -(-rows // BASE), {rows // BASE}):
+            raise ValueError("not the arrays of a log")
+        return log
 
     def __len__(self) -> int:
         return self._begin + len(self._steps)

@@ -12,19 +12,33 @@ BLOCK = 1 << 20
 class Tail:
     """A file's new whole lines since the last call. A torn last line waits for its end; a replaced file starts anew."""
 
-    def __init__(self, path: Path, *, from_end: bool = False) -> None:
-        """Follow a file from its start, or from its present end."""
+    def __init__(self, path: Path, *, from_end: bool = False, inode: int | None = None, offset: int = 0) -> None:
+        """Follow a file from its start, from its present end, or, when it has this inode, from a line's first byte."""
         self.path = path
-        self._offset = 0
-        self._inode: int | None = None
+        self._offset = offset
+        self._inode = inode
         if from_end and path.exists():
             stat = path.stat()
             self._offset, self._inode = stat.st_size, stat.st_ino
 
     @property
+    def inode(self) -> int | None:
+        """Of the file that was read; None while there was none."""
+        return self._inode
+
+    @property
     def offset(self) -> int:
         """Where the next byte to read stands in the file."""
         return self._offset
+
+    @property
+    def unread(self) -> float:
+        """The share of the file that stands after the last line read; none while that is less than a block."""
+        try:
+            size = self.path.stat().st_size
+        except FileNotFoundError:
+            return 0.0
+        return 1 - self._offset / size if size - self._offset > BLOCK else 0.0
 
     def read(self) -> bytes:
         """The next bytes up to the last newline, at most one block (more only for a longer line); empty when none."""

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import msgspec
 
+from t5panel.plan.kernels import Processors
+
 PCIE_4, PCIE_5 = 31.5, 63.0
 """GB/s of 16 lanes in one direction. Source: PCI-SIG, 16 and 32 GT/s with 128b/130b coding."""
 NVLINK_3, NVLINK_4 = 300.0, 450.0
@@ -93,6 +95,28 @@ def cublas_workspace(name: str) -> int:
     """Bytes of one cuBLAS workspace that torch takes on a card, by its NVML name."""
     words = short_name(name).split()
     return HOPPER_WORKSPACE if words and words[0] in HOPPER else AMPERE_WORKSPACE
+
+
+_PROCESSORS = {
+    "RTX 3060": 28, "RTX 3060 Ti": 38, "RTX 3070": 46, "RTX 3070 Ti": 48, "RTX 3080": 68, "RTX 3080 Ti": 80,
+    "RTX 3090": 82, "RTX 3090 Ti": 84, "RTX 4060 Ti": 34, "RTX 4070": 46, "RTX 4070 SUPER": 56, "RTX 4070 Ti": 60,
+    "RTX 4070 Ti SUPER": 66, "RTX 4080": 76, "RTX 4080 SUPER": 80, "RTX 4090": 128, "RTX 5070 Ti": 70, "RTX 5080": 84,
+    "RTX 5090": 170, "RTX A4000": 48, "RTX A5000": 64, "RTX A6000": 84, "RTX 6000 Ada Generation": 142, "A10": 72,
+    "A30": 56, "A40": 84, "L4": 58, "L40": 142, "L40S": 142, "A100-PCIE-40GB": 108, "A100 80GB PCIe": 108,
+    "A100-SXM4-40GB": 108, "A100-SXM4-80GB": 108, "H100 PCIe": 114,
+}  # fmt: skip
+"""Streaming multiprocessors. Source: the same papers."""
+HOPPER_PROCESSORS = Processors(132, 2048)
+"""Of H100 SXM, H100 NVL and H200; the most of a card that is not listed."""
+DATA_CENTER = ("A100", "A30", *HOPPER)
+
+
+def processors_of(name: str) -> Processors:
+    """The multiprocessors of a card by its NVML name. Threads: CUDA C++ Programming Guide, compute capabilities."""
+    short = short_name(name)
+    if short not in _PROCESSORS:
+        return HOPPER_PROCESSORS
+    return Processors(_PROCESSORS[short], 2048 if short.startswith(DATA_CENTER) else 1536)
 
 
 def short_name(name: str) -> str:

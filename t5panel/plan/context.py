@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from t5panel.contract.memory_table import minor
-from t5panel.contract.spec import RunSpec
 from t5panel.plan.allocator import MIB
 from t5panel.plan.machine import CardFacts
+
+if TYPE_CHECKING:
+    from t5panel.contract.spec import RunSpec
 
 CONTEXT = 639 * MIB
 """CUDA context and loaded modules. Source: measured on one H100 with torch 2.11; differs by card."""

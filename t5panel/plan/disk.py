@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from t5panel.contract.shapes import Shape
-from t5panel.contract.spec import RunSpec
+
+if TYPE_CHECKING:
+    from t5panel.contract.spec import RunSpec
 
 
 def checkpoint_bytes(spec: RunSpec, shape: Shape) -> int:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from math import ceil
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from t5panel.contract.shapes import Shape
-from t5panel.contract.spec import RunSpec
 from t5panel.plan.cards import peaks_of, slowest
 from t5panel.plan.context import MeasuredContext
 from t5panel.plan.flops import Lengths
 from t5panel.plan.machine import UNNAMED, CardFacts
 from t5panel.plan.speed import Estimate, Measured, estimate, workload_of
+
+if TYPE_CHECKING:
+    from t5panel.contract.spec import RunSpec
 
 DEFAULT_SAMPLES = 10_000_000
 

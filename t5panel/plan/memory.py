@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from operator import attrgetter
+from typing import TYPE_CHECKING, Literal
 
 from t5panel.contract.memory_table import minor
 from t5panel.contract.shapes import Shape
-from t5panel.contract.spec import RunSpec
-from t5panel.plan.cards import AMPERE_WORKSPACE, cublas_workspace
+from t5panel.plan.cards import AMPERE_WORKSPACE, HOPPER_PROCESSORS, cublas_workspace, processors_of
 from t5panel.plan.context import Context
 from t5panel.plan.machine import CardFacts
 from t5panel.plan.need import Need
-from t5panel.plan.step import OptimizerName, TrainingStep
+from t5panel.plan.step import OptimizerName, TrainingStep, check_kernel
 from t5panel.plan.table import UNKNOWN, NoTableError
 from t5panel.plan.zero import Zero
+
+if TYPE_CHECKING:
+    from t5panel.contract.spec import RunSpec
 
 Verdict = Literal["fits", "tight", "no"]
 LENGTH_ROUNDING = 8
@@ -68,9 +71,10 @@ def card_memory(need: Need, card: CardFacts, context: Context) -> CardMemory:
 def training_step(spec: RunSpec, shape: Shape, versions: Mapping[str, str], cards: Iterable[CardFacts]) -> TrainingStep:
     """The step that our trainers run for a spec on some cards, at its longest rows.
 
-    Raises: NoTableError for settings of DeepSpeed whose memory nobody has looked at.
+    Raises: NoTableError for heads or settings of DeepSpeed whose memory nobody has looked at.
     """
-    train, data = spec.train, spec.data
+    train, data, names = spec.train, spec.data, [card.name for card in cards]
+    check_kernel(shape, spec.model.attn_implementation)
     zero = _zero(spec) if spec.method == "deepspeed" else None
     return TrainingStep(
         shape,
@@ -86,7 +90,10 @@ def training_step(spec: RunSpec, shape: Shape, versions: Mapping[str, str], card
         accumulation=train.gradient_accumulation_steps,
         wrapper="zero" if zero else "ddp-view" if spec.num_gpus > 1 else "none",
         zero=zero,
-        workspace=max((cublas_workspace(card.name) for card in cards), default=AMPERE_WORKSPACE),
+        workspace=max(map(cublas_workspace, names), default=AMPERE_WORKSPACE),
+        processors=max(
+            (processors_of(card.name) for card in cards), key=attrgetter("count"), default=HOPPER_PROCESSORS
+        ),
         transformers=minor(versions["transformers"]),
     )
 

@@ -16,7 +16,7 @@ _STACKS = {"e": "encoder", "d": "decoder"}
 
 
 def pass_of(step: TrainingStep) -> list[PassEvent]:
-    """The events of a pass. Stacks need two blocks at least.
+    """The events of a pass; workspaces alone outlive it. Stacks need two blocks at least.
 
     Raises: NoTableError when nothing is known of the versions or of this kind of step.
     """
@@ -25,6 +25,7 @@ def pass_of(step: TrainingStep) -> list[PassEvent]:
     letters = step.values
     sizes: dict[tuple[float, str], int] = {}
     born: dict[tuple[str, int], dict[int, int]] = {}
+    workspaces: set[int] = set()
     events: list[PassEvent] = []
     keys = iter(range(1, 1 << 62))
 
@@ -50,9 +51,12 @@ def pass_of(step: TrainingStep) -> list[PassEvent]:
         for event in section.events:
             if isinstance(event, Birth):
                 key = next(keys)
-                size = step.workspace if event.monomial == WORKSPACE else size_of(event)
                 mine[event.label] = key
-                events.append(("+", key, size))
+                if event.monomial == WORKSPACE:
+                    workspaces.add(key)
+                    events.append(("+", key, step.workspace))
+                else:
+                    events.append(("+", key, size_of(event)))
             elif isinstance(event, Death):
                 for key in storages(here, event.stack, event.place, event.labels):
                     events.append(("-", key))
@@ -64,7 +68,9 @@ def pass_of(step: TrainingStep) -> list[PassEvent]:
             events.append(("phase",))
         for layer in blocks:
             run(name, sections[name], layer)
-    return events
+    gradients = {event[2] for event in events if event[0] == "grad"}
+    left = (key for mine in born.values() for key in mine.values() if key not in workspaces and key not in gradients)
+    return [*events, *(("-", key) for key in left)]  # the loss goes, and what its graph held
 
 
 def _completed(

@@ -8,6 +8,7 @@ from math import prod
 
 from t5panel.contract.memory_table import Polynomial
 from t5panel.contract.shapes import Shape
+from t5panel.plan.kernels import Processors, adafactor_moments
 from t5panel.plan.step import OptimizerName, Parameter, TrainingStep, lengths_of, parameters_of, sections_in_order
 from t5panel.plan.table import sections_of
 
@@ -94,8 +95,14 @@ def _optimizer_bytes(shape: Shape, optimizer: OptimizerName, width: int) -> int:
 def _moment(step: TrainingStep) -> int:
     """What the optimizer's step takes for a moment: copies of all gradients, or some of one weight's."""
     if step.optimizer == "adafactor":
-        return (8 if step.width == 4 else 16) * max(parameter.elements for parameter in parameters_of(step.shape))
+        return _adafactor_moment(step.shape, step.width == 2, step.processors)
     return step.width * step.shape.parameters if step.optimizer == "adamw_foreach" else 0
+
+
+@lru_cache(maxsize=256)
+def _adafactor_moment(shape: Shape, half: bool, processors: Processors) -> int:
+    lengths = [parameter.lengths for parameter in parameters_of(shape)]
+    return max(sum(moment) for moment in adafactor_moments(lengths, half=half, processors=processors))
 
 
 def peak_of(step: TrainingStep) -> Peak:

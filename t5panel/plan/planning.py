@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from t5panel.contract.memory_table import minor
 from t5panel.contract.records import Severity
 from t5panel.contract.shapes import Shape
-from t5panel.contract.spec import RunSpec
 from t5panel.plan.context import MeasuredContext, context_of
 from t5panel.plan.forecast import NOTHING_KNOWN, Experience, forecast
 from t5panel.plan.host import HostMemory, host_memory
@@ -18,7 +18,10 @@ from t5panel.plan.need import need_of, quick_need
 from t5panel.plan.solve import Job, Suggestion, suggest
 from t5panel.plan.speed import Estimate
 from t5panel.plan.table import NoTableError, load_table
-from t5panel.presets import Preset
+
+if TYPE_CHECKING:
+    from t5panel.contract.spec import RunSpec
+    from t5panel.presets import Preset
 
 LESS_MEMORY = "a smaller batch with more accumulation, gradient_checkpointing=true, or another card"
 
@@ -51,6 +54,8 @@ class Plan:
     estimate: Estimate
     suggestions: tuple[Suggestion, ...] = ()
     """What fits when this does not, or what would be faster; the best first."""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    """Of the packages that the ranks will import."""
 
     @property
     def verdict(self) -> Verdict:
@@ -120,7 +125,18 @@ def make_plan(
     all_findings = (*device_findings, *findings, *memory_findings, *_memory_findings(cards, ram, suggestions))
     speed = forecast(spec, shape, used, known)
     return Plan(
-        preset.name, spec, machine, rehearsal, preset.replaced, cards, ram, all_findings, shape, speed, suggestions
+        preset.name,
+        spec,
+        machine,
+        rehearsal,
+        preset.replaced,
+        cards,
+        ram,
+        all_findings,
+        shape,
+        speed,
+        suggestions,
+        versions,
     )
 
 

@@ -16,11 +16,11 @@ import msgspec
 from t5panel.contract.memory_table import minor
 from t5panel.contract.shapes import SHAPES, Shape
 from t5panel.errors import Fault, UsageError
-from t5panel.plan.cards import AMPERE_WORKSPACE, cublas_workspace
+from t5panel.plan.cards import AMPERE_WORKSPACE, cublas_workspace, processors_of
 from t5panel.plan.memory import padded
 from t5panel.plan.need import Need, need_of
-from t5panel.plan.step import OptimizerName, TrainingStep, Wrapper
-from t5panel.plan.table import NoTableError
+from t5panel.plan.step import OptimizerName, TrainingStep, Wrapper, check_kernel
+from t5panel.plan.table import NoTableError, load_table, shipped_versions
 from t5panel.plan.zero import Zero
 
 PUBLISHED_UNTIED = ("v1_1", "mt5", "umt5", "byt5")
@@ -67,6 +67,8 @@ class Config(msgspec.Struct, frozen=True):
     ga: int = 1
     """Forward passes in one optimizer step."""
     expand: bool = False
+    cap: float | None = None
+    """Most GiB that the allocator may reserve."""
     cce: int = 0
     gabv: bool = False
     contig: bool = False
@@ -115,6 +117,13 @@ class Prediction(msgspec.Struct, frozen=True):
     """A card exists that is said to hold the step and does not."""
 
 
+class Unpredicted(msgspec.Struct, frozen=True):
+    """A record without a prediction, and why."""
+
+    id: str
+    faults: tuple[Fault, ...]
+
+
 def read_records(text: bytes, where: str) -> list[MeasuredStep]:
     """The records of a file.
 
@@ -135,21 +144,14 @@ def read_records(text: bytes, where: str) -> list[MeasuredStep]:
     return records
 
 
-def predict(records: Iterable[MeasuredStep], where: str, *, context: int) -> list[Prediction]:
-    """What is predicted for each record.
-
-    Raises: UsageError with every record that cannot be predicted, and why.
-    """
-    found, faults = [], []
+def predict(records: Iterable[MeasuredStep], where: str, *, context: int) -> Iterator[Prediction | Unpredicted]:
+    """What is predicted for each record, or why nothing is."""
     for number, record in enumerate(records):
         try:
-            step = step_of(record)
-            found.append(_prediction(record, need_of(step), context))
+            yield _prediction(record, record.cfg.id or f"record {number}", need_of(step_of(record)), context)
         except UsageError as error:
-            faults += [Fault(f"{where}, record {number}: {f.where}", f.message, f.hint) for f in error.faults]
-    if faults:
-        raise UsageError(faults)
-    return found
+            faults = (Fault(f"{where}, record {number}: {f.where}", f.message, f.hint) for f in error.faults)
+            yield Unpredicted(record.cfg.id or f"record {number}", tuple(faults))
 
 
 def step_of(record: MeasuredStep) -> TrainingStep:
@@ -160,6 +162,7 @@ def step_of(record: MeasuredStep) -> TrainingStep:
     cfg, shape = record.cfg, shape_of(record.cfg.model)
     if cfg.loop == "product":
         shape = replace(shape, tied=True)
+    check_kernel(shape, cfg.attn)
     if cfg.reent:
         raise NoTableError.of("cfg.reent", "reentrant checkpointing is in no memory table", "leave it out")
     sizes = {"bs": cfg.bs, "enc": cfg.enc, "dec": cfg.dec, "ga": cfg.ga, "world": cfg.world}
@@ -186,6 +189,7 @@ def step_of(record: MeasuredStep) -> TrainingStep:
         chunk=cfg.cce,
         expandable_segments=cfg.expand,
         workspace=_workspace(record),
+        processors=processors_of(record.gpu),
         transformers=minor(transformers),
     )
 
@@ -219,6 +223,18 @@ def shape_of(model: str | T5ConfigFields) -> Shape:
         model_type="umt5" if model.model_type == "umt5" else "t5",
         relative_attention_num_buckets=model.relative_attention_num_buckets,
     )
+
+
+def torch_notes(records: Iterable[MeasuredStep]) -> Iterator[str]:
+    """A line for every version of torch that no table of its transformers was compared with."""
+    counts: dict[tuple[str, str], int] = {}
+    for record in records:
+        pair = (minor(record.torch), minor(record.tf))
+        counts[pair] = counts.get(pair, 0) + 1
+    for (torch, transformers), count in counts.items():
+        if torch and transformers in shipped_versions() and torch not in load_table(transformers).torch:
+            known = " and ".join(load_table(transformers).torch)
+            yield f"{count} records of torch {torch} are predicted as with torch {known}: no table was made with theirs"
 
 
 def summary(predictions: Iterable[Prediction]) -> Iterator[str]:
@@ -268,9 +284,11 @@ def _workspace(record: MeasuredStep) -> int:
     return cublas_workspace(record.gpu) if record.gpu else AMPERE_WORKSPACE
 
 
-def _prediction(record: MeasuredStep, need: Need, context: int) -> Prediction:
+def _prediction(record: MeasuredStep, name: str, need: Need, context: int) -> Prediction:
     measured = record.steady if record.ok else None
-    figures = {"requested": need.requested, "allocated": need.allocated, "reserved": need.reserved}
+    cap = int(record.cfg.cap * 2**30) if record.cfg.cap else need.reserved
+    reserved = max(need.allocated, min(need.reserved, cap))
+    figures = {"requested": need.requested, "allocated": need.allocated, "reserved": reserved}
     error = None
     if measured is not None and measured.req_peak:
         truth = {
@@ -280,7 +298,7 @@ def _prediction(record: MeasuredStep, need: Need, context: int) -> Prediction:
         }
         error = {name: figures[name] / truth[name] - 1 for name in figures}
     return Prediction(
-        id=record.cfg.id,
+        id=name,
         **figures,
         context=context,
         low=need.low + context,

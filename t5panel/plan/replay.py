@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from t5panel.plan.allocator import MIB, Allocator, Block
+from t5panel.plan.kernels import adafactor_moments
 from t5panel.plan.pass_events import PassEvent, pass_of
 from t5panel.plan.peak import state_sizes
 from t5panel.plan.step import TrainingStep, parameters_of
@@ -142,6 +143,7 @@ def _update(card: Card, step: TrainingStep, elements: list[int], *, first: bool)
         for moment in [card.take(width * count) for count in elements]:
             card.give(moment)
     elif step.optimizer == "adafactor":
-        for count in elements:
-            for moment in [card.take(4 * count) for _ in range(2 if width == 4 else 4)]:
+        lengths = [parameter.lengths for parameter in parameters]
+        for sizes in adafactor_moments(lengths, half=width == 2, processors=step.processors):
+            for moment in [card.take(size) for size in sizes if size]:
                 card.give(moment)

@@ -9,11 +9,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import product
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from t5panel.contract.deepspeed_keys import is_offloaded
 from t5panel.contract.shapes import Shape
-from t5panel.contract.spec import RunSpec
 from t5panel.plan.forecast import NOTHING_KNOWN, Experience, forecast
 from t5panel.plan.host import host_memory
 from t5panel.plan.machine import GIB, CardFacts
@@ -22,6 +21,9 @@ from t5panel.plan.need import need_of
 from t5panel.plan.peak import peak_of
 from t5panel.plan.table import NoTableError
 from t5panel.plan.zero_replay import zero_peak
+
+if TYPE_CHECKING:
+    from t5panel.contract.spec import RunSpec
 
 LIKELY_OVERHEAD = {"plain": 1.15, "zero": 1.25}
 """What a card needs over the requested peak of a step to hold it without luck: the middle of what was seen."""

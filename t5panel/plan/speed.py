@@ -8,15 +8,18 @@ products and for moving the rest through its memory. The constants were fitted t
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
 from t5panel.contract.deepspeed_keys import is_offloaded
 from t5panel.contract.shapes import Shape
-from t5panel.contract.spec import Method, RunSpec
+from t5panel.contract.words import Method
 from t5panel.plan.cards import CardPeaks
 from t5panel.plan.flops import Lengths, Paid, forward_flops
+
+if TYPE_CHECKING:
+    from t5panel.contract.spec import RunSpec
 
 JOULES_PER_KWH = 3.6e6
 

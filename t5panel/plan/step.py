@@ -8,10 +8,13 @@ from typing import Literal
 
 from t5panel.contract.memory_table import Loss, Precision, kind_key
 from t5panel.contract.shapes import Shape
-from t5panel.plan.cards import AMPERE_WORKSPACE
+from t5panel.plan.cards import AMPERE_WORKSPACE, HOPPER_PROCESSORS
+from t5panel.plan.kernels import Processors
+from t5panel.plan.table import NoTableError
 from t5panel.plan.zero import Zero
 
 OptimizerName = Literal["adamw_fused", "adamw_foreach", "adamw_loop", "adamw_8bit", "adafactor"]
+Attention = Literal["sdpa", "eager"]
 Wrapper = Literal["none", "ddp", "ddp-view", "zero"]
 """Who gathers the gradients: nobody; DDP, with gradients beside its buckets or as views of them; DeepSpeed."""
 
@@ -25,7 +28,7 @@ class TrainingStep:
     source: int
     target: int
     precision: Precision = "autocast"
-    attention: Literal["sdpa", "eager"] = "sdpa"
+    attention: Attention = "sdpa"
     padded: bool = True
     checkpointing: bool = False
     dropout: bool = True
@@ -39,6 +42,8 @@ class TrainingStep:
     expandable_segments: bool = False
     workspace: int = AMPERE_WORKSPACE
     """Bytes of one cuBLAS workspace: the card decides it."""
+    processors: Processors = HOPPER_PROCESSORS
+    """Of the card: they decide how much a sum over many rows takes for a moment."""
     transformers: str = "5.23"
 
     @property
@@ -96,6 +101,17 @@ class TrainingStep:
             count if blocks == 1 else blocks for blocks in (self.shape.num_layers, self.shape.num_decoder_layers)
         )
         return replace(self, shape=replace(self.shape, num_layers=layers, num_decoder_layers=decoder_layers))
+
+
+HEAD_ALIGNMENT = 8
+"""Source: check_head_dim_size_mem_efficient in torch's sdp_utils.cpp, bfloat16."""
+
+
+def check_kernel(shape: Shape, attention: Attention) -> None:
+    """Raises: NoTableError when scaled attention would take a kernel that no table was made with."""
+    if attention == "sdpa" and shape.d_kv % HEAD_ALIGNMENT:
+        what = f"no memory is known of scaled attention where d_kv is no multiple of {HEAD_ALIGNMENT}"
+        raise NoTableError.of(f"d_kv {shape.d_kv}", what, "eager attention")
 
 
 @lru_cache(maxsize=64)

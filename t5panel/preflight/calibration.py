@@ -5,16 +5,14 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable, Iterator
 from itertools import islice
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
-from pydantic import ValidationError
 
 from t5panel.contract.layout import PRIVATE, RunDir, all_runs, machine_file, runs_home, write_atomic
 from t5panel.contract.memory_table import minor
 from t5panel.contract.records import Prepared, RunInfo
 from t5panel.contract.shapes import Shape, is_builtin
-from t5panel.contract.spec import RunSpec
 from t5panel.errors import UsageError
 from t5panel.monitor.runs import read_card_use, read_info, read_prepared, read_result
 from t5panel.monitor.vram import beside_torch
@@ -23,6 +21,9 @@ from t5panel.plan.context import MeasuredContext, Site
 from t5panel.plan.flops import Lengths
 from t5panel.plan.forecast import Experience, Rows
 from t5panel.plan.speed import Measured, workload_of
+
+if TYPE_CHECKING:
+    from t5panel.contract.spec import RunSpec
 
 M = TypeVar("M", Measured, MeasuredContext)
 LOOKED_AT = 10
@@ -96,6 +97,10 @@ def measured_speed(run: RunDir, info: RunInfo) -> Measured | None:
     lengths, shape, cards = _lengths(read_prepared(run)), info.plan.get("shape"), info.plan.get("cards")
     if lengths is None or not result.samples_per_second > 0:
         return None
+    from pydantic import ValidationError
+
+    from t5panel.contract.spec import RunSpec
+
     try:
         spec = RunSpec.model_validate(info.spec)
         names = msgspec.convert(cards, tuple[str, ...])

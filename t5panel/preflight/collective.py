@@ -7,16 +7,18 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from t5panel.contract.layout import PRIVATE, collective_checks, write_atomic
-from t5panel.contract.spec import RunSpec
 from t5panel.monitor.hardware import Driver, Nvml
 from t5panel.monitor.proc import boot_id
 from t5panel.plan.planning import Finding
 from t5panel.preflight.torch_build import build_findings, read_build
+
+if TYPE_CHECKING:
+    from t5panel.contract.spec import RunSpec
 
 LIMIT_SECONDS = 20.0
 """Of the check itself; loading torch from a cold disk comes on top."""

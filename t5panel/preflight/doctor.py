@@ -10,10 +10,19 @@ from typing import Any
 
 import msgspec
 
+from t5panel.contract.environments import (
+    ENVIRONMENTS,
+    Environment,
+    environment_path,
+    python_in,
+    read_environment,
+    with_interpreter,
+)
 from t5panel.contract.layout import runs_home, token_cache_home
 from t5panel.contract.records import Severity
 from t5panel.contract.shapes import builtin_shape, is_builtin
 from t5panel.contract.spec import DataSpec, ModelSpec, RunSpec
+from t5panel.contract.versions import SHOWN
 from t5panel.errors import UsageError
 from t5panel.monitor.hardware import Driver, Nvml, cores
 from t5panel.plan.cards import short_name
@@ -29,7 +38,7 @@ from t5panel.preflight.cards import (
     read_cards,
 )
 from t5panel.preflight.collective import Outcome, Question, answer_findings, ask
-from t5panel.preflight.inspection import inspect
+from t5panel.preflight.inspection import environment_finding, inspect
 from t5panel.preflight.limits import limit_findings, limits_text, read_limits
 from t5panel.preflight.locks import compiler_caches, lock_findings, stale_locks
 from t5panel.preflight.logout import logout_findings, logout_text, read_logout
@@ -48,7 +57,6 @@ from t5panel.preflight.shm import read_shm, shm_findings, shm_text
 from t5panel.preflight.torch_build import build_findings, read_build
 from t5panel.presets import Preset, load_preset, preset_names, rehearsal_changes
 
-SHOWN_VERSIONS = ("torch", "transformers", "accelerate", "deepspeed")
 NO_CARD = Finding(
     "warning", "gpu.none", "no NVIDIA card: rehearsals only", "a card that is there must be listed by `nvidia-smi -L`"
 )
@@ -116,7 +124,7 @@ def admit(preset_name: str) -> Patient:
     rehearsal = wants_rehearsal(preset.spec, machine)
     if rehearsal:
         preset = load_preset(preset_name, rehearsal_changes(preset, {}))
-    spec, against = resolve_device(preset.spec, machine)
+    spec, against = resolve_device(with_interpreter(preset.spec), machine)
     if preset.spec.device == "auto" and not machine.cards:
         against = (NO_CARD,)
     return Patient(preset, spec, machine, rehearsal, driver, lost, read_cards(nvml), against)
@@ -231,7 +239,7 @@ def _versions(patient: Patient) -> Iterator[Check]:
     users: dict[str | None, list[str]] = {patient.spec.interpreter: []}
     for name in preset_names():
         try:
-            users.setdefault(load_preset(name).spec.interpreter, []).append(name)
+            users.setdefault(with_interpreter(load_preset(name).spec).interpreter, []).append(name)
         except UsageError as error:
             fault = error.faults[0]
             finding = Finding("warning", "preset", f"{fault.where}: {fault.message}", fault.hint)
@@ -242,13 +250,16 @@ def _versions(patient: Patient) -> Iterator[Check]:
 
 def _interpreter(patient: Patient, interpreter: str | None, names: Sequence[str]) -> Check:
     """The packages of one Python; troubles of one that the examined preset does not use are warnings."""
+    for environment in map(read_environment, ENVIRONMENTS):
+        if interpreter == str(environment.python) and environment.problem:
+            return _unusable(environment, names, examined=interpreter == patient.spec.interpreter)
     inspection = inspect(_plain(patient.spec, interpreter))
     build = read_build(interpreter)
     found = (*inspection.findings, *build_findings(build, patient.driver))
     if interpreter != patient.spec.interpreter:
         found = tuple(replace(finding, severity="warning") for finding in found)
     versions = inspection.versions
-    shown = [f"{name} {versions[name]}" for name in SHOWN_VERSIONS if name in versions]
+    shown = [f"{name} {versions[name]}" for name in SHOWN if name in versions]
     text = ", ".join((f"Python {versions['python']}", *shown)) if versions else "no answer"
     where = interpreter or sys.executable
     facts = {
@@ -261,11 +272,23 @@ def _interpreter(patient: Patient, interpreter: str | None, names: Sequence[str]
     return Check(name, text if interpreter is None else f"{where}: {text}", found, facts)
 
 
+def _unusable(environment: Environment, names: Sequence[str], *, examined: bool) -> Check:
+    """An environment that is not there is no trouble as long as nobody asks for it."""
+    found = environment_finding(environment)
+    if not examined:
+        found = replace(found, severity="info" if environment.condition == "absent" else "warning")
+    facts = {"interpreter": str(environment.python), "presets": list(names), "condition": environment.condition}
+    return Check(f"Python of {environment.name}", environment.condition, (found,), facts)
+
+
 def _plain(spec: RunSpec, interpreter: str | None) -> RunSpec:
     """A spec of built-ins only, so that nothing but the interpreter is looked at."""
     data = DataSpec(train="builtin:docstrings")
-    parts = {"method": "manual", "model": ModelSpec(name_or_path="builtin:tiny"), "data": data}
-    return spec.model_copy(update={**parts, "interpreter": interpreter})
+    model = ModelSpec(name_or_path="builtin:tiny", attn_implementation="eager")
+    parts = {"method": "manual", "launcher": "torchrun", "deepspeed": None, "llamafactory": None, "model": model}
+    if any(interpreter == str(python_in(environment_path(name))) for name in ENVIRONMENTS):
+        parts["method"] = "llamafactory"
+    return spec.model_copy(update={**parts, "data": data, "interpreter": interpreter})
 
 
 def _collective(patient: Patient, versions: Sequence[Finding]) -> Check:

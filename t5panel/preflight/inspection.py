@@ -7,15 +7,19 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from t5panel.contract.environments import Environment, environment_of, read_environment, setup_command, untested
+from t5panel.contract.llamafactory import has_own_register
 from t5panel.contract.shapes import Shape, builtin_shape, is_builtin
-from t5panel.contract.spec import RunSpec
 from t5panel.contract.versions import PACKAGES, installed_versions
 from t5panel.errors import Fault
 from t5panel.plan.planning import Finding
+
+if TYPE_CHECKING:
+    from t5panel.contract.spec import RunSpec
 
 TIMEOUT_SECONDS = 180
 NEEDED_TRANSFORMERS = (5, 23)
@@ -39,16 +43,18 @@ class Inspection:
 
 def inspect(spec: RunSpec) -> Inspection:
     """Look at a spec's model and data; with built-ins and our own interpreter without another process."""
-    if spec.method == "llamafactory":
+    environment = _environment(spec)
+    if environment is not None and environment.problem:
         shape = builtin_shape(spec.model.name_or_path) if is_builtin(spec.model.name_or_path) else None
-        return Inspection(shape, installed_versions(), (_llamafactory_missing(),))
+        return Inspection(shape, environment.versions, (environment_finding(environment),))
     only_builtins = all(
         name is None or is_builtin(name)
         for name in (spec.model.name_or_path, spec.model.tokenizer, spec.data.train, spec.data.validation)
     )
-    if spec.interpreter is None and only_builtins:
-        versions = installed_versions()
-        return Inspection(builtin_shape(spec.model.name_or_path), versions, _version_findings(versions))
+    own = environment is not None or spec.interpreter is None
+    if own and only_builtins and not has_own_register(spec):
+        versions = environment.versions if environment is not None else installed_versions()
+        return Inspection(builtin_shape(spec.model.name_or_path), versions, _version_findings(spec, versions))
     return _ask_interpreter(spec)
 
 
@@ -74,7 +80,7 @@ def _ask_interpreter(spec: RunSpec) -> Inspection:
         if is_builtin(name)
         else shape_of_config(report.config, from_scratch=spec.model.from_scratch)
     )
-    return Inspection(shape, report.versions, (*faults, *_version_findings(report.versions)))
+    return Inspection(shape, report.versions, (*faults, *_version_findings(spec, report.versions)))
 
 
 def _no_answer(message: str, hint: str) -> Inspection:
@@ -105,11 +111,27 @@ def shape_of_config(config: Mapping[str, Any] | None, *, from_scratch: bool = Fa
     )
 
 
-def _version_findings(versions: Mapping[str, str]) -> tuple[Finding, ...]:
+def _environment(spec: RunSpec) -> Environment | None:
+    name = environment_of(spec)
+    return None if name is None else read_environment(name)
+
+
+def environment_finding(environment: Environment) -> Finding:
+    """What stands against a run in an environment that cannot be used, and the command that mends it."""
+    return Finding(
+        "error", f"environment.{environment.condition}", environment.problem, setup_command(environment.name)
+    )
+
+
+def _version_findings(spec: RunSpec, versions: Mapping[str, str]) -> tuple[Finding, ...]:
     missing = [name for name in PACKAGES if name not in versions]
     found = []
     if missing:
         found.append(Finding("error", "version.missing", f"not installed: {', '.join(missing)}", "pip install t5panel"))
+    if spec.method == "llamafactory":
+        if problem := untested(versions):
+            found.append(Finding("error", "version.llamafactory", problem, setup_command("llamafactory")))
+        return tuple(found)
     transformers = versions.get("transformers", "")
     if transformers and _release(transformers) < NEEDED_TRANSFORMERS:
         message = f"transformers {transformers} runs T5's sdpa attention in float32 and slows it down by half"
@@ -121,15 +143,6 @@ def _release(version_text: str) -> tuple[int, int]:
     """`5.23` of `5.23.0.dev0`."""
     major, _, minor = version_text.partition(".")
     return int(re.sub(r"\D.*", "", major) or 0), int(re.sub(r"\D.*", "", minor) or 0)
-
-
-def _llamafactory_missing() -> Finding:
-    return Finding(
-        "error",
-        "llamafactory.missing",
-        "LLaMA-Factory is not installed: it needs its own environment, and as shipped it trains T5 on leaked answers",
-        "use --preset deepspeed, trainer or manual, which train the same model right",
-    )
 
 
 def _finding(fault: Fault) -> Finding:

@@ -6,12 +6,15 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from t5panel.contract.shapes import Shape, is_builtin
-from t5panel.contract.spec import RunSpec
 from t5panel.plan.disk import checkpoint_bytes, checkpoints_kept
 from t5panel.plan.machine import GIB
 from t5panel.plan.planning import Finding
+
+if TYPE_CHECKING:
+    from t5panel.contract.spec import RunSpec
 
 CACHE_PER_BYTE = 3
 """Bytes of cache for a byte of data: two or four for each token, and compressed columns grow when they are read."""

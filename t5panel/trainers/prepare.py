@@ -8,7 +8,7 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import chain
@@ -76,7 +76,7 @@ def _cached(run: RunDir, spec: RunSpec, tokenizer: Tokenizer, path: str, key: st
         raise PreflightError(source)
     folder = token_cache_home() / _fingerprint(spec, tokenizer, path, source)
     folder.parent.mkdir(parents=True, exist_ok=True, mode=PRIVATE)
-    with _only_one(folder.with_name(folder.name + ".lock")):
+    with only_one(folder.with_name(folder.name + ".lock")):
         report = folder / "counts.json"
         if not report.exists():
             counts = _tokenise(run, spec, tokenizer, source, folder, key)
@@ -90,7 +90,7 @@ def _tokenise(
     shutil.rmtree(folder, ignore_errors=True)
     arrow = folder.with_name(folder.name + ".arrow")
     counts = Counts()
-    progress = _Progress(run, f"tokenising {key}")
+    progress = Telling(run, f"tokenising {key}")
     try:
         total, batches = _batches(source, arrow, key)
         with StoreWriter(folder, vocabulary=len(tokenizer)) as store:
@@ -158,28 +158,31 @@ def _fingerprint(spec: RunSpec, tokenizer: Tokenizer, path: str, source: Source 
 
 
 @contextmanager
-def _only_one(lock: Path) -> Iterator[None]:
+def only_one(lock: Path) -> Iterator[None]:
     """Two runs on the same data: the second waits and finds the first one's work."""
     with lock.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
-class _Progress:
+class Telling:
+    """How far the preparation is, twice a second."""
+
     def __init__(self, run: RunDir, what: str) -> None:
         self._run, self._what, self._next = run, what, 0.0
 
     def show(self, done: int, total: int, *, last: bool = False) -> None:
+        """Tell it to whoever watches the run."""
         if last or time.monotonic() >= self._next:
             self._next = time.monotonic() + PROGRESS_SECONDS
             write_atomic(self._run.progress, msgspec.json.encode(Progress(self._what, done, total)), durable=False)
 
 
-def main() -> int:
-    """Prepare the run named on the command line; faults of the user's data go to faults.json."""
+def main(way: Callable[[RunDir, RunSpec], Prepared] = prepare) -> int:
+    """Prepare the run named on the command line, in this way; faults of the user's data go to faults.json."""
     run = RunDir(Path(sys.argv[1]))
     try:
-        prepared = prepare(run, read_spec(run))
+        prepared = way(run, read_spec(run))
     except PreflightError as error:
         write_faults(run, error.faults)
         return int(error.exit_code)

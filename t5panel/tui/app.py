@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import Callable, Iterable, Iterator
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from rich.console import Console
 from textual import work
 from textual.app import App, SystemCommand
 from textual.binding import ActiveBinding, Binding, BindingType
+from textual.command import CommandPalette
+from textual.filter import LineFilter
 from textual.screen import Screen
+from textual.theme import ThemeProvider
 from textual.worker import get_current_worker
 
+from t5panel.language import tr
 from t5panel.tui.messages import Doubted, Opened, Refused, ResumeRequested, RunChosen, RunRead, StartRequested, Told
+from t5panel.tui.plain_filter import PlainFilter
 from t5panel.tui.screens.opening import OpeningScreen
 from t5panel.tui.services import Services
+from t5panel.tui.taste import remember_theme, remembered_theme
 from t5panel.tui.terminal import POLL_SECONDS, end_on_signals, leave_if_dead
-from t5panel.tui.theme import THEME
+from t5panel.tui.theme import ANSI, DARK, THEMES, own_variables
 from t5panel.wish import Wish
 
 if TYPE_CHECKING:
@@ -26,6 +34,8 @@ if TYPE_CHECKING:
     from t5panel.errors import Fault
     from t5panel.plan.machine import Machine
 
+OURS = ("Keys", "Quit")
+"""Commands of Textual for which the panel has better ones: help, and leave."""
 PATIENCE_SECONDS = 90.0
 """A word on what takes long stays until that is over, at most so long."""
 
@@ -35,39 +45,53 @@ class PanelApp(App[None]):
 
     TITLE = "t5panel"
     CSS_PATH = "panel.tcss"
-    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-wide")]  # noqa: RUF012 - as Textual declares it
+    HORIZONTAL_BREAKPOINTS = [(0, "-slim"), (72, "-narrow"), (100, "-wide")]  # noqa: RUF012 - as Textual declares it
+    VERTICAL_BREAKPOINTS = [(0, "-short"), (20, "-medium"), (45, "-tall")]  # noqa: RUF012
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("1", "go('setup')", "setup", show=False, tooltip="The setup of a new run"),
-        Binding("2", "go('run')", "run", show=False, tooltip="The run watched last, or the newest"),
+        Binding("2", "go('run')", "Run", show=False, tooltip="The run watched last, or the newest"),
         Binding("3", "go('runs')", "runs", key_display="3", tooltip="All runs"),
         Binding("question_mark", "keys", "help", key_display="?", tooltip="These keys"),
+        Binding("T", "theme", "theme", show=False, tooltip="Dark, light or the terminal's own colours; remembered"),
         Binding("q", "leave", "leave", tooltip="Leave the panel; runs go on"),
     ]
 
-    def __init__(self, wish: Wish, services: Services = Services()) -> None:  # noqa: B008 - a frozen value
+    def __init__(
+        self,
+        wish: Wish,
+        services: Services = Services(),  # noqa: B008 - a frozen value
+        *,
+        plain: bool = False,
+        theme: str | None = None,
+    ) -> None:
         super().__init__()
+        self._plain = PlainFilter(enabled=plain)
         self._wish, self._services = wish, services
         self._machine: Machine | None = None
         self._watched: RunDir | None = None
         self._busy = False
-        self.register_theme(THEME)
-        self.theme = THEME.name
+        for each in THEMES:
+            self.register_theme(each)
+        self.theme = theme if theme in self.available_themes else DARK.name
 
     def get_theme_variable_defaults(self) -> dict[str, str]:
         """Our own colours under any theme."""
-        own = ("series-", "rule", "quiet", "alarm", "caution")
-        return {name: colour for name, colour in THEME.variables.items() if name.startswith(own)}
+        return own_variables(self.current_theme)
+
+    def get_line_filters(self) -> Sequence[LineFilter]:
+        """Textual's, and ASCII where the terminal has nothing else."""
+        return [*super().get_line_filters(), *([self._plain] if self._plain.enabled else [])]
 
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
         """Every key that works on the screen is in the palette too, before what Textual puts there."""
-        others = tuple(super().get_system_commands(screen))
-        taken = {command.title for command in others}
+        others = [command for command in super().get_system_commands(screen) if command.title not in OURS]
         for active in told_once(screen.active_bindings.values()):
             binding, act = active.binding, partial(self.run_action, active.binding.action, active.node)
-            title = f"{binding.description[:1].upper()}{binding.description[1:]}"
-            if title not in taken:
-                yield SystemCommand(title, f"{active.tooltip} · {self.get_key_display(binding)}", act)
-        yield from others
+            name = tr(binding.description)
+            title = f"{name[:1].upper()}{name[1:]}"
+            yield SystemCommand(title, f"{tr(active.tooltip)} · {self.get_key_display(binding)}", act)
+        for command in others:
+            yield SystemCommand(tr(command.title), tr(command.help), command.callback, command.discover)
 
     def get_default_screen(self) -> Screen[None]:
         """The first frame."""
@@ -82,22 +106,23 @@ class PanelApp(App[None]):
 
     @work(thread=True, group="open")
     def _open(self) -> None:
-        """Read the machine, load the screens and find a living run."""
+        """Read the machine, find a living run, and load its screen or else the setup's."""
         from t5panel.tui.listing import newest_alive
-        from t5panel.tui.screens import run, runs, setup  # noqa: F401 - loaded here, used later
 
-        self.post_message(Opened(self._services.machine(), newest_alive()))
+        live = newest_alive()
+        if live is None:
+            from t5panel.tui.screens import setup  # noqa: F401 - loaded here, used later
+        else:
+            from t5panel.tui.screens import run  # noqa: F401
+        self.post_message(Opened(self._services.machine(), live))
 
     def on_opened(self, event: Opened) -> None:
         """Show the living run, else the setup."""
-        from t5panel.tui.screens.setup import SetupScreen
-
         self._machine = event.machine
-        self.install_screen(SetupScreen(self._wish, event.machine, self._services), "setup")
         if event.live is not None:
             self._watch(event.live)
         else:
-            self._show("setup")
+            self._show_setup()
         self.call_after_refresh(_collect_garbage_again)
 
     def on_start_requested(self, event: StartRequested) -> None:
@@ -107,7 +132,7 @@ class PanelApp(App[None]):
 
     def _begin(self, request: StartRequested, *, sure: bool) -> None:
         self._busy = True
-        self.notify("starting…", timeout=2)
+        self.notify(tr("starting…"), timeout=2)
         self._start(request, sure=sure)
 
     def on_resume_requested(self, event: ResumeRequested) -> None:
@@ -118,7 +143,7 @@ class PanelApp(App[None]):
 
     def on_told(self, event: Told) -> None:
         """Show it until it is over."""
-        self.notify(event.text, timeout=PATIENCE_SECONDS)
+        self.notify(tr(event.text), timeout=PATIENCE_SECONDS)
 
     @work(thread=True, group="start")
     def _start(self, request: StartRequested, *, sure: bool) -> None:
@@ -137,7 +162,7 @@ class PanelApp(App[None]):
         except (T5PanelError, OSError) as error:
             faults = planning_faults(error)
             queued = StartRequested(wish, queue=True) if is_busy(faults) else None
-            self.post_message(Refused("This run cannot start", faults, queued=queued))
+            self.post_message(Refused(tr("This run cannot start"), faults, queued=queued))
             return
         self.post_message(_read(run, self._services.clock, started=True))
 
@@ -155,7 +180,7 @@ class PanelApp(App[None]):
         except UNREADABLE as error:
             faults = reading_faults(run, error)
             queued = ResumeRequested(run, queue=True) if is_busy(faults) else None
-            self.post_message(Refused("This run cannot go on", faults, queued=queued))
+            self.post_message(Refused(tr("This run cannot go on"), faults, queued=queued))
             return
         self.post_message(_read(run, self._services.clock, started=True))
 
@@ -182,11 +207,11 @@ class PanelApp(App[None]):
             self._show(RunScreen(event.run, event.history, self._summary()))
             return
         if isinstance(self.screen, OpeningScreen):
-            self._show("setup")
+            self._show_setup()
         if event.faults:
-            self._tell("This run cannot be shown", event.faults)
+            self._tell(tr("This run cannot be shown"), event.faults)
         else:
-            self.notify("no runs yet: enter on the setup starts one", severity="warning")
+            self.notify(tr("no runs yet: enter on the setup starts one"), severity="warning")
 
     def on_refused(self, event: Refused) -> None:
         """Say why, all of it."""
@@ -209,7 +234,7 @@ class PanelApp(App[None]):
         if self._machine is None or self.screen.is_modal:
             return
         if place == "setup":
-            self._show("setup")
+            self._show_setup()
         elif place == "runs":
             self._list_runs()
         else:
@@ -222,18 +247,46 @@ class PanelApp(App[None]):
         if not self.screen.is_modal:
             self.push_screen(HelpDialog(self._keys()))
 
+    def action_command_palette(self) -> None:
+        """Textual's palette, in the user's language."""
+        if not isinstance(self.screen, CommandPalette):
+            self.push_screen(CommandPalette(placeholder=tr("Search for commands…"), id="--command-palette"))
+
+    def search_themes(self) -> None:
+        """All themes, to choose from."""
+        self.push_screen(CommandPalette(providers=[ThemeProvider], placeholder=tr("Search for themes…")))
+
+    def action_theme(self) -> None:
+        """The next of our own themes."""
+        names = [theme.name for theme in THEMES]
+        at = names.index(self.theme) if self.theme in names else -1
+        self.theme = names[(at + 1) % len(names)]
+        self.notify(self.theme.removeprefix("t5panel-"), title=tr("theme"), timeout=2)
+
+    def watch_theme(self, name: str) -> None:
+        """Remember it for the next panel, from wherever it was chosen."""
+        if self.is_running and self._machine is not None:
+            self._remember(name)
+
+    @work(thread=True, group="taste", exclusive=True)
+    def _remember(self, name: str) -> None:
+        try:
+            remember_theme(name)
+        except OSError as error:
+            self.post_message(Told(str(error)))
+
     def action_leave(self) -> None:
         """Leave; a living run goes on, and says how to come back to it."""
         from t5panel.monitor.runs import read_state
 
         run = self._watched
         goes_on = run is not None and read_state(run).alive
-        self.exit(message=f"{run.run_id} goes on: t5panel attach {run.run_id}" if run and goes_on else None)
+        self.exit(message=tr("{run} goes on: t5panel attach {run}", run=run.run_id) if run and goes_on else None)
 
     def _keys(self) -> Iterator[tuple[str, str]]:
         """Keys that work now and say what they do, each action once."""
         for active in told_once(self.screen.active_bindings.values()):
-            yield self.get_key_display(active.binding), active.tooltip
+            yield self.get_key_display(active.binding), tr(active.tooltip)
 
     @work(thread=True, group="watch", exclusive=True)
     def _watch(self, run: RunDir | None) -> None:
@@ -249,6 +302,14 @@ class PanelApp(App[None]):
         from t5panel.tui.screens.runs import RunsScreen
 
         self._show(RunsScreen(self._summary(), self._services.clock))
+
+    def _show_setup(self) -> None:
+        """The one setup, made when it is first seen: pydantic and YAML, 13 MiB, come with it."""
+        from t5panel.tui.screens.setup import SetupScreen
+
+        if not self.is_screen_installed("setup") and self._machine is not None:
+            self.install_screen(SetupScreen(self._wish, self._machine, self._services), "setup")
+        self._show("setup")
 
     def _show(self, screen: Screen[None] | str) -> None:
         """In place of the present screen and its dialogs; the opening one stays below, for it was never pushed."""
@@ -270,17 +331,19 @@ class PanelApp(App[None]):
 
 
 def told_once(bindings: Iterable[ActiveBinding]) -> Iterator[ActiveBinding]:
-    """Bindings that work now and say what they do, each action once."""
+    """Bindings that work now and say what they do, each action once; of two ways out the one that says what stays."""
     seen = set[str]()
     for active in bindings:
-        if active.enabled and active.tooltip and active.binding.action not in seen:
+        if active.enabled and active.tooltip and active.binding.action not in {*seen, "quit"}:
             seen.add(active.binding.action)
             yield active
 
 
-def run_panel(wish: Wish) -> None:
-    """Show the panel until the user leaves it; runs go on."""
-    PanelApp(wish).run()
+def run_panel(wish: Wish, *, plain: bool) -> None:
+    """Show the panel until the user leaves it, `plain` in ASCII; runs go on."""
+    few = Console().color_system == "standard"
+    theme = os.environ.get("TEXTUAL_THEME") or remembered_theme() or (ANSI.name if few else DARK.name)
+    PanelApp(wish, plain=plain, theme=theme).run()
 
 
 def _read(run: RunDir, clock: Callable[[], float], *, started: bool = False) -> RunRead:

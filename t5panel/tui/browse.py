@@ -9,6 +9,7 @@ from typing import Literal
 
 from t5panel.contract.data_look import SUFFIXES
 from t5panel.contract.spec import BUILTIN_DATA
+from t5panel.language import later
 
 Kind = Literal["builtin", "up", "here", "folder", "file"]
 
@@ -38,13 +39,13 @@ def data_entries(folder: Path) -> tuple[Entry, ...]:
     files = [each for each in visible if Path(each.name).suffix in SUFFIXES and each.is_file()]
     folders = [each for each in visible if each.is_dir()]
     formats = sorted({SUFFIXES[Path(each.name).suffix] for each in files})
-    here = Entry("here", str(folder), "all files here", f"{len(files)} × {formats[0]}" if formats else "")
+    here = Entry("here", str(folder), later("all files here"), f"{len(files)} × {formats[0]}" if formats else "")
     return (
-        Entry("up", str(folder.parent), "..", "up"),
+        Entry("up", str(folder.parent), "..", later("up")),
         *((here,) if len(files) > 1 and len(formats) == 1 else ()),
         *(Entry("file", each.path, each.name, size_text(each.stat().st_size)) for each in files),
         *(Entry("folder", each.path, f"{each.name}/") for each in folders),
-        *(Entry("builtin", name, name, "built in") for name in BUILTIN_DATA),
+        *(Entry("builtin", name, name, later("built in")) for name in BUILTIN_DATA),
     )
 
 

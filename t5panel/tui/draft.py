@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from t5panel.contract.environments import missing_environment
 from t5panel.contract.spec import RunSpec
 from t5panel.errors import Fault, T5PanelError
 from t5panel.plan.machine import Machine
@@ -128,7 +129,7 @@ def _method(name: str) -> Method:
         preset = load_preset(name)
     except T5PanelError as error:
         return Method(name, "", error.faults[0].message, installed=True, faults=error.faults)
-    return Method(name, preset.spec.launcher, preset.summary, installed=preset.spec.method != "llamafactory")
+    return Method(name, preset.spec.launcher, preset.summary, installed=not missing_environment(preset.spec))
 
 
 def _key_of(fault: Fault, keys: tuple[str, ...]) -> str:

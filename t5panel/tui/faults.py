@@ -8,11 +8,12 @@ import msgspec
 
 from t5panel.contract.layout import RunDir
 from t5panel.errors import Fault, T5PanelError
+from t5panel.language import later, tr
 from t5panel.tui.parts import Part
 
 UNREADABLE = (T5PanelError, OSError, msgspec.DecodeError, KeyError, TypeError, ValueError)
 """What reading a run directory raises when its files are broken, of another version, or gone."""
-REMOVED = "the run directory was removed"
+REMOVED = later("the run directory was removed")
 
 
 def reading_faults(run: RunDir, error: Exception) -> tuple[Fault, ...]:
@@ -26,7 +27,7 @@ def reading_faults(run: RunDir, error: Exception) -> tuple[Fault, ...]:
 
 def planning_faults(error: T5PanelError | OSError) -> tuple[Fault, ...]:
     """Why nothing could be planned or started."""
-    return error.faults if isinstance(error, T5PanelError) else (Fault("this machine", str(error)),)
+    return error.faults if isinstance(error, T5PanelError) else (Fault(later("this machine"), str(error)),)
 
 
 def is_busy(faults: tuple[Fault, ...]) -> bool:
@@ -39,5 +40,5 @@ def is_busy(faults: tuple[Fault, ...]) -> bool:
 def fault_parts(faults: tuple[Fault, ...]) -> Iterator[Part]:
     """Each fault with its place and its hint."""
     for fault in faults:
-        yield from (("✗ ", "$error"), (fault.where, "bold"), f"\n  {fault.message}\n")
-        yield (f"  {fault.hint}\n" if fault.hint else "", "$quiet")
+        yield from (("✗ ", "$error"), (tr(fault.where), "bold"), f"\n  {tr(fault.message)}\n")
+        yield (f"  {tr(fault.hint)}\n" if fault.hint else "", "$quiet")

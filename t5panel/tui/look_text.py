@@ -6,12 +6,13 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 
 from t5panel.contract.data_look import DataLook
+from t5panel.language import later, tr
 from t5panel.tui.browse import size_text
 from t5panel.tui.parts import Part
 
 BLOCKS = " ▁▂▃▄▅▆▇█"
 PERCENTILES = (50, 90, 99)
-SIDES = (("source", "prompt", "max_source_length"), ("target", "response", "max_target_length"))
+SIDES = ((later("source"), "max_source_length"), (later("target"), "max_target_length"))
 
 
 def percentile(rising: Sequence[int], percent: int) -> int:
@@ -42,23 +43,30 @@ def histogram(rising: Sequence[int], width: int, height: int, limit: int) -> Ite
 def look_parts(look: DataLook | None, limits: tuple[int, int], width: int, *, height: int = 3) -> Iterator[Part]:
     """All that a look tells, against the lengths that are kept of sources and targets."""
     if look is None:
-        yield ("looking…", "$quiet")
+        yield (tr("looking…"), "$quiet")
         return
     yield from _file_parts(look)
     for where, message, hint in look.faults:
-        yield from (("✗ ", "$error"), f"{where}: {message}\n", (f"  {hint}\n" if hint else "", "$quiet"))
+        yield from (("✗ ", "$error"), f"{where}: {tr(message)}\n", (f"  {tr(hint)}\n" if hint else "", "$quiet"))
     if look.faults:
         return
     if not look.source:
-        yield ("reading and tokenising a sample…", "$quiet")
+        yield (tr("reading and tokenising a sample…"), "$quiet")
         return
-    for (name, _, setting), lengths, limit in zip(SIDES, (look.source, look.target), limits, strict=True):
+    for (name, setting), lengths, limit in zip(SIDES, (look.source, look.target), limits, strict=True):
         yield from _length_parts(name, lengths, setting, limit, width, height)
-    dropped = f", {look.dropped:,} empty ones left out" if look.dropped else ""
-    yield (f"{look.tokenizer} tokens of {look.sampled - look.dropped:,} sampled rows{dropped}\n", "$quiet")
+    of = tr("{name} tokens of {count} sampled rows", name=look.tokenizer, count=f"{look.sampled - look.dropped:,}")
+    dropped = tr(", {count} empty ones left out", count=f"{look.dropped:,}") if look.dropped else ""
+    yield (f"{of}{dropped}\n", "$quiet")
     if look.example:
         prompt, response = (" ".join(text.split()) for text in look.example)
-        yield from (("\n", ""), ("prompt ", "$accent"), f"{prompt}\n", ("response ", "$accent"), f"{response}\n")
+        yield from (
+            ("\n", ""),
+            (f"{tr('prompt')} ", "$accent"),
+            f"{prompt}\n",
+            (f"{tr('response')} ", "$accent"),
+            f"{response}\n",
+        )
 
 
 def lengths_line(look: DataLook, limits: tuple[int, int]) -> str:
@@ -67,7 +75,12 @@ def lengths_line(look: DataLook, limits: tuple[int, int]) -> str:
         return ""
     sides = zip(("source", "target"), (look.source, look.target), limits, strict=True)
     return " · ".join(
-        f"{name} p99 {percentile(lengths, 99):,}, {percent(share_over(lengths, limit))} cut"
+        tr(
+            "{side} p99 {length}, {share} cut",
+            side=tr(name),
+            length=f"{percentile(lengths, 99):,}",
+            share=percent(share_over(lengths, limit)),
+        )
         for name, lengths, limit in sides
     )
 
@@ -79,15 +92,16 @@ def percent(share: float) -> str:
 
 def _file_parts(look: DataLook) -> Iterator[Part]:
     if look.rows is not None:
-        yield (f"{'' if look.rows_are_exact else '≈ '}{look.rows:,} rows", "bold")
+        count = f"{'' if look.rows_are_exact else '≈ '}{look.rows:,}"
+        yield (tr("{count} rows", count=count), "bold")
     elif not look.faults:
-        yield ("counting rows…", "$quiet")
+        yield (tr("counting rows…"), "$quiet")
     if look.files:
-        several = f" in {look.files} files" if look.files > 1 else ""
+        several = tr(" in {count} files", count=look.files) if look.files > 1 else ""
         yield (f"  {size_text(look.bytes)}{several}", "$quiet")
     yield "\n"
     for name, kind in look.columns.items():
-        sides = [side for side, chosen in (("prompt", look.prompt), ("response", look.response)) if chosen == name]
+        sides = [tr(side) for side, chosen in (("prompt", look.prompt), ("response", look.response)) if chosen == name]
         role = f"← {', '.join(sides)}" if sides else ""
         yield from ((f"{name} ", "bold" if role else ""), (f"{kind} ", "$quiet"), (role, "$accent"), "\n")
 
@@ -97,8 +111,9 @@ def _length_parts(
 ) -> Iterator[Part]:
     cut = share_over(lengths, limit)
     figures = " ".join(f"p{percent_} {percentile(lengths, percent_):,}" for percent_ in PERCENTILES)
-    yield from ((f"\n{name} ", "bold"), f"{figures} max {lengths[-1]:,}\n")
+    yield from ((f"\n{tr(name)} ", "bold"), f"{figures} max {lengths[-1]:,}\n")
     for row in histogram(lengths, max(8, min(width, 60)), height, limit):
         yield from row
         yield "\n"
-    yield (f"{percent(cut)} over {setting} {limit:,}\n", "$warning" if cut else "$quiet")
+    text = tr("{share} over {setting} {limit}", share=percent(cut), setting=setting, limit=f"{limit:,}")
+    yield (f"{text}\n", "$warning" if cut else "$quiet")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
+from t5panel.cells import left, width_of
 from t5panel.errors import Fault
+from t5panel.language import later, tr
 from t5panel.plan.host import HostMemory
 from t5panel.plan.machine import GIB
 from t5panel.plan.memory import CardMemory
@@ -21,11 +23,15 @@ LEAST_BAR = 6
 ON_THE_BARS = "memory.vram"
 """What the bars above say already, card by card."""
 FINDING_STYLES = {"info": "$quiet", "warning": "$warning", "error": "$error"}
-VERDICTS = {"fits": ("FITS", "$success"), "tight": ("TIGHT", "$warning"), "no": ("DOES NOT FIT", "$error")}
+VERDICTS = {
+    "fits": (later("FITS"), "$success"),
+    "tight": (later("TIGHT"), "$warning"),
+    "no": (later("DOES NOT FIT"), "$error"),
+}
 VERDICT_WORDS = {
-    "fits": "with room for every segment",
-    "tight": "if the allocator finds room for every block",
-    "no": "not even the blocks",
+    "fits": later("with room for every segment, at the longest rows"),
+    "tight": later("if the allocator finds room for every block, at the longest rows"),
+    "no": later("not even the blocks, at the longest rows"),
 }
 PART_STYLES = {
     "weights": "$series-0",
@@ -39,7 +45,7 @@ PART_STYLES = {
     "context": "$foreground 25%",
 }
 """In the order in which they are drawn, which is also that of the legend."""
-SHORT = {"gradients": "grads", "optimizer": "optim", "activations": "activ"}
+SHORT = {"gradients": later("grads"), "optimizer": later("optim"), "activations": later("activ")}
 """Where there is little room."""
 
 
@@ -48,16 +54,18 @@ def plan_parts(
 ) -> Iterator[Part]:
     """The plan as styled text, `brief` without words of explanation; with faults, what must be set right first."""
     if faults:
-        yield ("Set this right first\n", "bold $error")
+        yield (tr("Set this right first") + "\n", "bold $error")
         for fault in faults:
             yield from _fault_parts(fault)
         return
-    yield from ((formula, "bold $accent"), " rows a step\n" if formula else "")
+    yield from ((formula, "bold $accent"), f" {tr('rows a step')}\n" if formula else "")
     if plan is None:
-        yield ("looking at model, data and memory…", "$quiet")
+        yield (tr("looking at model, data and memory…"), "$quiet")
         return
     if not brief:
-        yield (f"batch × accumulation × {'cards' if plan.spec.device == 'cuda' else 'ranks'}\n", "$quiet")
+        on_cards = plan.spec.device == "cuda"
+        meaning = tr("batch × accumulation × cards") if on_cards else tr("batch × accumulation × ranks")
+        yield (f"{meaning}\n", "$quiet")
     yield from _verdict_parts(plan, brief=brief)
     yield from _suggestion_parts(plan, is_faster=False, brief=brief)
     yield from _finding_parts([found for found in plan.errors if found.code != ON_THE_BARS])
@@ -74,32 +82,32 @@ def plan_parts(
 def _fault_parts(fault: Fault) -> Iterator[Part]:
     """A setting by its name, whose help the form shows; anything else with its hint."""
     _, is_setting, key = fault.where.rpartition(": ")
-    yield from (("✗ ", "$error"), f"{key.removeprefix('train.')}\n  {fault.message}\n")
+    yield from (("✗ ", "$error"), f"{key.removeprefix('train.')}\n  {tr(fault.message)}\n")
     if fault.hint and not is_setting:
-        yield (f"  {fault.hint}\n", "$quiet")
+        yield (f"  {tr(fault.hint)}\n", "$quiet")
 
 
 def _verdict_parts(plan: Plan, *, brief: bool) -> Iterator[Part]:
     if not plan.cards and plan.ram is None:
         return
     word, style = VERDICTS[plan.verdict]
-    yield (f" {word} ", f"bold reverse {style}")
+    yield (f" {tr(word)} ", f"bold reverse {style}")
     if not plan.cards:
-        yield " host RAM, estimate\n"
+        yield f" {tr('host RAM, estimate')}\n"
         return
     fullest = max(plan.cards, key=lambda card: card.expected / card.capacity)
-    yield f" {_figure(fullest.low)} to {_figure(fullest.high)} GiB a card\n"
+    yield " " + tr("{low} to {high} GiB a card", low=_figure(fullest.low), high=_figure(fullest.high)) + "\n"
     if not brief:
-        yield (f"{VERDICT_WORDS[plan.verdict]}, at the longest rows\n", "$quiet")
+        yield (tr(VERDICT_WORDS[plan.verdict]) + "\n", "$quiet")
 
 
 def _memory_parts(plan: Plan, width: int, *, brief: bool) -> Iterator[Part]:
     for card in plan.cards:
         error = (card.low, card.high)
         shares = _card_shares(card)
-        yield from _bar_parts(f"card {card.index}", shares, card.expected, card.capacity, width, error)
+        yield from _bar_parts(tr("card {index}", index=card.index), shares, card.expected, card.capacity, width, error)
     if plan.ram is not None:
-        yield from _bar_parts("host", _host_shares(plan.ram), plan.ram.total, plan.ram.capacity, width, None)
+        yield from _bar_parts(tr("host"), _host_shares(plan.ram), plan.ram.total, plan.ram.capacity, width, None)
     if plan.cards:
         names = SHORT if brief else {}
         shown = _shown(plan.cards[0]).items()
@@ -107,8 +115,9 @@ def _memory_parts(plan: Plan, width: int, *, brief: bool) -> Iterator[Part]:
             ((f"{names.get(name, name)} {_figure(size)}", PART_STYLES[name]) for name, size in shown), width
         )
     if plan.ram is not None and not brief:
-        ranks = f"host: {plan.spec.num_gpus} ranks × {_figure(plan.ram.per_rank)}"
-        yield (f"{ranks} + {_figure(plan.ram.launcher)} GiB\n", "$quiet")
+        each, rest = _figure(plan.ram.per_rank), _figure(plan.ram.launcher)
+        text = tr("host: {ranks} ranks × {each} + {rest} GiB", ranks=plan.spec.num_gpus, each=each, rest=rest)
+        yield (f"{text}\n", "$quiet")
 
 
 def _shown(card: CardMemory) -> Mapping[str, int]:
@@ -132,7 +141,7 @@ def _bar_parts(
 ) -> Iterator[Part]:
     """`card 0 ████▓▒├─┤░░  6.6/20.0 GiB`."""
     figures = f"{_figure(used):>5}/{_figure(capacity)}{' GiB' if width >= ROOMY else ''}"
-    yield f"{name:<{NAME_CELLS}}"
+    yield left(name, NAME_CELLS)
     yield from stacked(shares, capacity, max(LEAST_BAR, width - NAME_CELLS - len(figures)), error)
     yield (f"{figures}\n", "$error" if used > capacity else "")
 
@@ -141,12 +150,12 @@ def _legend(items: Iterable[tuple[str, str]], width: int) -> Iterator[Part]:
     """Each text behind a block of its colour, as many on a line as there is room for."""
     at = 0
     for text, style in items:
-        cells = len(text) + 2
-        if at and at + cells > width:
+        cells = width_of(text) + 3
+        if at and at + cells - 1 > width:
             yield "\n"
             at = 0
         yield from (("█ ", style), (f"{text} ", "$quiet"))
-        at += cells + 1
+        at += cells
     yield "\n"
 
 
@@ -160,22 +169,23 @@ def _speed_parts(plan: Plan, width: int) -> Iterator[Part]:
 def _suggestion_parts(plan: Plan, *, is_faster: bool, brief: bool) -> Iterator[Part]:
     """What one key would set, and why."""
     for best in (best for best in plan.suggestions[:1] if best.is_faster == is_faster):
-        faster = "faster" if brief else "next faster that fits"
-        what = faster if best.is_faster else "this fits"
-        yield from ((f"f {what}: ", "$accent"), f"{best.title}\n", (f"  {best.reason}\n", "$quiet"))
+        faster = tr("faster") if brief else tr("next faster that fits")
+        what = faster if best.is_faster else tr("this fits")
+        yield from ((f"f {what}: ", "$accent"), f"{tr(best.title)}\n", (f"  {tr(best.reason)}\n", "$quiet"))
 
 
 def _basis_parts(plan: Plan) -> Iterator[Part]:
     """Where the figures come from."""
     if plan.cards:
-        yield (f"memory: the step replayed through torch's allocator; {context_basis(plan)}\n", "$quiet")
-    yield (f"speed: {plan.estimate.basis}\n", "$quiet")
+        memory = tr("memory: the step replayed through torch's allocator; {context}", context=tr(context_basis(plan)))
+        yield (f"{memory}\n", "$quiet")
+    yield (tr("speed: {basis}", basis=tr(plan.estimate.basis)) + "\n", "$quiet")
 
 
 def _finding_parts(findings: Iterable[Finding]) -> Iterator[Part]:
     for found in findings:
-        yield from ((f"{SEVERITY_MARK[found.severity]} ", FINDING_STYLES[found.severity]), f"{found.message}\n")
-        yield (f"  {found.hint}\n" if found.hint else "", "$quiet")
+        yield from ((f"{SEVERITY_MARK[found.severity]} ", FINDING_STYLES[found.severity]), f"{tr(found.message)}\n")
+        yield (f"  {tr(found.hint)}\n" if found.hint else "", "$quiet")
 
 
 def _figure(size: int) -> str:

@@ -16,6 +16,7 @@ from t5panel.render import alert_text, duration, plain_text
 from t5panel.tui.faults import REMOVED
 
 LOG_LINES = 60
+PATIENCE_SECONDS = 0.5
 JOURNAL = "the run"
 """Not a log file: what the supervisor noted of the run."""
 
@@ -40,11 +41,11 @@ def log_names(ranks: int) -> tuple[str, ...]:
 
 
 def look(history: History, log_name: str | None) -> RunView:
-    """The run now; without a chosen log the first that says anything.
+    """The run now, or the part of it that is read in a while; without a chosen log the first that says anything.
 
     Raises: one of UNREADABLE.
     """
-    snapshot = history.refresh()
+    snapshot = history.refresh(patience=PATIENCE_SECONDS)
     if not snapshot.run.path.is_dir():
         raise UsageError.of(snapshot.run.run_id, REMOVED)
     logs = log_names(int(snapshot.info.spec["num_gpus"]))

@@ -56,6 +56,7 @@ def main() -> None:
     parser.add_argument("--target", type=int, default=512)
     parser.add_argument("--checkpointing", action="store_true")
     parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--keep", type=Path, help="a folder for the runs, for t5panel compare; else they are removed")
     options = parser.parse_args()
     machine = read_machine()
     settings: dict[str, object] = {
@@ -71,10 +72,12 @@ def main() -> None:
     }
     print(machine.summary, settings)  # noqa: T201
     with tempfile.TemporaryDirectory() as name:
-        data = Path(name) / "rows.jsonl"
+        folder = options.keep or Path(name)
+        folder.mkdir(parents=True, exist_ok=True)
+        data = folder / "rows.jsonl"
         write_full_rows(data, options.source, options.target)
         for preset in ("manual", "trainer", "deepspeed"):
-            print(measure(preset, data, settings, Path(name) / preset), flush=True)  # noqa: T201
+            print(measure(preset, data, settings, folder / preset), flush=True)  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ SHIM = Path(__file__).parent.parent / "data" / "nvml_shim.c"
 @pytest.fixture
 def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
     """A home of its own; whatever a test leaves alive in it is killed."""
-    env = {f"XDG_{kind.upper()}_HOME": str(tmp_path / kind) for kind in ("state", "cache", "config")}
+    env = {f"XDG_{kind.upper()}_HOME": str(tmp_path / kind) for kind in ("state", "cache", "config", "data")}
     for name, value in env.items():
         monkeypatch.setenv(name, value)
     house = House(tmp_path, env)

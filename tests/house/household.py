@@ -60,7 +60,7 @@ class House:
 
     def is_untouched(self) -> bool:
         """True while no command has written anything to the user's home."""
-        return not any((self.home / kind).exists() for kind in ("state", "cache", "config"))
+        return not any((self.home / kind).exists() for kind in ("state", "cache", "config", "data"))
 
     def run_path(self, name: str = "") -> Path:
         """Where the next fake run will be."""

@@ -14,7 +14,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """An empty home; gives the folder of its runs."""
     for name in ("NO_COLOR", "TEXTUAL_THEME", "TEXTUAL_COLOR_SYSTEM", "COLUMNS", "LINES"):
         monkeypatch.delenv(name, raising=False)
-    for name in ("STATE", "CACHE", "CONFIG"):
+    for name in ("STATE", "CACHE", "CONFIG", "DATA"):
         monkeypatch.setenv(f"XDG_{name}_HOME", str(tmp_path / name.lower()))
     monkeypatch.setattr("t5panel.tui.screens.setup.PAUSE_SECONDS", 0.02)
     monkeypatch.setattr("t5panel.tui.screens.run.PERIOD_SECONDS", 0.3)

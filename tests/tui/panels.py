@@ -46,12 +46,17 @@ class Starts:
 
 
 def panel(
-    machine: Machine = NO_CARDS, *, preset: str = "deepspeed", starts: Starts | None = None, **overrides: object
+    machine: Machine = NO_CARDS,
+    *,
+    preset: str = "deepspeed",
+    starts: Starts | None = None,
+    plain: bool = False,
+    **overrides: object,
 ) -> PanelApp:
     """A panel on this machine; overrides with `__` for dots."""
     values: Mapping[str, Any] = {key.replace("__", "."): value for key, value in overrides.items()}
     services = Services(machine=lambda: machine, prospect=steady_prospect, start=starts or Starts(), clock=lambda: NOW)
-    return PanelApp(Wish(preset, values, Path("/runs/next")), services)
+    return PanelApp(Wish(preset, values, Path("/runs/next")), services, plain=plain)
 
 
 def steady_prospect(wish: Wish, machine: Machine) -> Prospect:

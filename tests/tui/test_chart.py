@@ -6,8 +6,9 @@ import math
 
 import pytest
 
+from t5panel.tui.theme import SERIES
 from t5panel.tui.widgets.bars import bar, rail
-from t5panel.tui.widgets.canvas import Row
+from t5panel.tui.widgets.canvas import DASHES, Row, line_sign
 from t5panel.tui.widgets.chart import (
     Chart,
     Curve,
@@ -55,6 +56,23 @@ def test_marks_lie_over_the_line_and_carry_their_own_sign() -> None:
 
     assert [name for row in rows[1:-1] for text, name in row if "◆" in text] == ["1"]
     assert "━━ training  ◆ evaluation" in text_of(rows)
+
+
+def test_lines_are_told_apart_without_colour() -> None:
+    flat = [Curve(name, over([0, 10], [value, value])) for name, value in (("one", 1.0), ("two", 2.0), ("three", 3.0))]
+
+    legend, *plot = text_of(draw(Chart(tuple(flat), x_high=10), 46, 9)).splitlines()
+
+    assert legend.strip() == "━━ one  ━━ ━━ two  ━ ━ ━ three"
+    assert [line[:18] for line in plot[:7:3]] == [
+        " 3┤⠉ ⠉ ⠉⠉ ⠉ ⠉⠉ ⠉ ⠉",
+        " 2┤⠤⠤ ⠤⠤⠤⠤ ⠤⠤⠤⠤ ⠤⠤",
+        " 1┤⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀⣀",
+    ]
+
+
+def test_no_two_lines_have_the_same_dash() -> None:
+    assert len(set(DASHES)) == len(set(map(line_sign, range(len(DASHES))))) == SERIES
 
 
 def test_values_that_are_not_finite_leave_a_gap_and_do_not_move_the_axis() -> None:

@@ -93,7 +93,7 @@ async def test_marked_runs_are_compared_and_stay_marked(runs: list[RunDir]) -> N
 
         plot = shown(pilot, Plot)
         assert "Loss per target token by step" in plot
-        assert "1 manual  ━━ 2 manual" in plot
+        assert "━━ 1 manual  ━━ ━━ 2 manual" in plot
         text = screen_text(pilot)
         assert "120000-manual" in text
         assert "110000-manual" in text

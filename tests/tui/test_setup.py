@@ -249,7 +249,7 @@ async def test_a_refused_start_opens_a_dialog_with_every_fault(home: Path) -> No
         await pilot.press("escape")
         await until(pilot, lambda: isinstance(pilot.app.screen, SetupScreen))
 
-        assert "LLaMA-Factory is not installed" in text
+        assert "t5panel setup llamafactory" in text
         assert not home.exists()
 
 

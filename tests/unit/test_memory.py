@@ -11,15 +11,19 @@ from typing import Any
 
 import msgspec
 import pytest
+from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from t5panel.cli import main
 from t5panel.contract.memory_table import minor
 from t5panel.contract.shapes import SHAPES, Shape
-from t5panel.errors import UsageError
+from t5panel.errors import ExitCode, UsageError
+from t5panel.plan.cards import HOPPER_WORKSPACE, processors_of
+from t5panel.plan.kernels import Processors, column_sum_buffer
 from t5panel.plan.need import Need, need_of
 from t5panel.plan.peak import peak_of, states_of
-from t5panel.plan.records import Config, MeasuredStep, Prediction, predict, read_records, step_of
+from t5panel.plan.records import Config, MeasuredStep, Prediction, Unpredicted, predict, read_records, step_of
 from t5panel.plan.step import TrainingStep, parameters_of
 from t5panel.plan.table import NoTableError, load_table
 
@@ -53,7 +57,7 @@ def predictions(path: Path, *, zero: bool) -> list[Prediction]:
     """Of the records of a file, those under ZeRO or the others, that ran without a limit."""
     records = read_records(path.read_bytes(), path.name)
     chosen = [each for each in records if each.ok and (each.cfg.loop == "zero") == zero]
-    return predict(chosen, path.name, context=0)
+    return [each for each in predict(chosen, path.name, context=0) if isinstance(each, Prediction)]
 
 
 def errors(found: list[Prediction], name: str) -> list[float]:
@@ -75,13 +79,14 @@ def test_peaks_measured_on_a_card_are_predicted_to_the_percent() -> None:
 
 
 def test_our_own_trainers_take_what_is_predicted() -> None:
+    hopper = replace(BASE, workspace=HOPPER_WORKSPACE)
     for run in json.loads(OWN_TRAINERS.read_text()):
-        step = replace(BASE, batch=run["batch"], accumulation=run["accumulation"], checkpointing=run["checkpointing"])
+        step = replace(hopper, batch=run["batch"], accumulation=run["accumulation"], checkpointing=run["checkpointing"])
 
         need = need_of(step)
 
-        assert need.allocated == pytest.approx(run["allocated"], rel=0.012)
-        assert need.reserved == pytest.approx(run["reserved"], rel=0.02)
+        assert need.allocated == pytest.approx(run["allocated"], rel=0.003)
+        assert need.reserved == pytest.approx(run["reserved"], rel=0.003)
         assert need.low <= run["allocated"] <= need.high
 
 
@@ -116,7 +121,7 @@ def test_peaks_of_the_study_are_predicted_to_the_percent() -> None:
         if each.ok and each.cfg.loop != "zero" and "cap=" not in each.cfg.id
     ]
 
-    found = predict(records, STUDY.name, context=0)
+    found = [each for each in predict(records, STUDY.name, context=0) if isinstance(each, Prediction)]
 
     requested, allocated, reserved = (errors(found, name) for name in ("requested", "allocated", "reserved"))
     assert len(found) == 61
@@ -257,14 +262,36 @@ def test_a_model_may_be_the_fields_of_its_config() -> None:
         ({"model": "t5-huge"}, "no shape is called 't5-huge'"),
         ({"model": {"feed_forward_proj": "gated-silu"}}, "is in no memory table"),
         ({"bs": 0}, "must be at least 1"),
+        ({"model": {"d_kv": 13}}, "no memory is known of scaled attention"),
         ({"reent": True}, "reentrant checkpointing is in no memory table"),
     ],
 )
 def test_what_cannot_be_predicted_is_said(cfg: dict[str, Any], words: str) -> None:
-    with pytest.raises(UsageError) as caught:
-        predict([record(**cfg)], "records", context=0)
+    (unpredicted,) = predict([record(**cfg)], "records", context=0)
 
-    assert words in str(caught.value)
+    assert isinstance(unpredicted, Unpredicted)
+    assert words in unpredicted.faults[0].message
+
+
+def test_what_cannot_be_predicted_hides_nothing_else(tmp_path: Path) -> None:
+    cases = [{"model": "t5-small"}, {"model": "t5-huge"}, {"model": "t5-small", "gc": True}]
+    path = tmp_path / "records.json"
+    path.write_text(json.dumps([{"cfg": cfg, "tf": "5.23.0", "torch": "2.9.1"} for cfg in cases]))
+
+    done = CliRunner().invoke(main, ["estimate", str(path), "--json"])
+
+    assert done.exit_code == ExitCode.USAGE
+    assert [each["id"] for each in json.loads(done.stdout) if "requested" in each] == ["record 0", "record 2"]
+    assert "record 1: cfg.model: no shape is called 't5-huge'" in done.stderr
+    assert "3 records of torch 2.9 are predicted as with torch 2.11 and 2.13" in done.stderr
+
+
+def test_adafactor_takes_what_a_sum_over_the_rows_of_the_embedding_takes() -> None:
+    measured, hopper = 138_412_032, Processors(132, 2048)  # opt_peak less after_bwd of three records, less the update
+
+    assert column_sum_buffer(32_128, 768, hopper) == column_sum_buffer(32_128, 1024, hopper) == measured
+    assert column_sum_buffer(128, 768, hopper) == 0
+    assert column_sum_buffer(32_128, 768, processors_of("NVIDIA GeForce RTX 3080")) < measured / 2
 
 
 def test_every_bad_record_is_named() -> None:

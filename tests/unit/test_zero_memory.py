@@ -60,7 +60,7 @@ def predictions(path: Path, stages: Sequence[int]) -> list[Prediction]:
     """Of the records of some stages."""
     records = read_records(path.read_bytes(), path.name)
     chosen = [each for each in records if each.ok and each.cfg.loop == "zero" and each.cfg.stage in stages]
-    return predict(chosen, path.name, context=0)
+    return [each for each in predict(chosen, path.name, context=0) if isinstance(each, Prediction)]
 
 
 def largest_error(found: Sequence[Prediction], name: str) -> float:

@@ -13,20 +13,27 @@ from textual.content import Content
 from textual.message import Message
 from textual.reactive import reactive
 from textual.screen import ModalScreen
-from textual.widgets import Footer, Static
+from textual.widgets import Static
 
 from t5panel.contract.layout import RunDir
 from t5panel.errors import Fault
+from t5panel.language import later, tr
 from t5panel.monitor.compare import Comparison, Reading, compare, read_run
 from t5panel.render import duration
 from t5panel.render_compare import comparison_lines, sections, title_text
 from t5panel.tui.faults import UNREADABLE, fault_parts, reading_faults
 from t5panel.tui.parts import Part
 from t5panel.tui.widgets.chart import Chart, Curve, number_text, over
+from t5panel.tui.widgets.key_bar import KeyBar
 from t5panel.tui.widgets.plot import Plot
 
 Axis = Literal["step", "samples", "training time"]
 AXES: tuple[Axis, ...] = get_args(Axis)
+AXIS_WORDS: dict[Axis, str] = {
+    "step": later("step"),
+    "samples": later("samples"),
+    "training time": later("training time"),
+}
 
 
 class Compared(Message):
@@ -62,9 +69,10 @@ class CompareScreen(ModalScreen[None]):
         plot.add_class("section")
         yield plot
         with VerticalScroll(id="figures", classes="section") as figures:
-            figures.border_title = "Figures"
-            yield Static(f"reading {len(self._runs)} runs…" if len(self._runs) > 1 else "reading the run…", id="table")
-        yield Footer()
+            figures.border_title = tr("Figures")
+            many, one = tr("reading {count} runs…", count=len(self._runs)), tr("reading the run…")
+            yield Static(many if len(self._runs) > 1 else one, id="table")
+        yield KeyBar()
 
     def on_mount(self) -> None:
         """Read them: a run of weeks takes seconds."""
@@ -118,8 +126,9 @@ class CompareScreen(ModalScreen[None]):
         self.dismiss(None)
 
     def _title(self) -> None:
-        scale = "log" if self.log_scale else "linear"
-        self.query_one(Plot).border_title = f"Loss per target token by {self.axis}, {scale} scale"
+        scale = tr("log scale") if self.log_scale else tr("linear scale")
+        title = tr("Loss per target token by {axis}, {scale}", axis=tr(AXIS_WORDS[self.axis]), scale=scale)
+        self.query_one(Plot).border_title = title
 
     def _draw(self) -> None:
         if self.readings:
@@ -142,7 +151,7 @@ def loss_chart(readings: Sequence[Reading], axis: Axis, *, log: bool) -> Chart:
     curves = tuple(Curve(name, over(along, one.curve.values), smooth=True) for name, along, one in lines)
     last = max((float(along[-1]) for _, along, _ in lines if len(along)), default=1.0)
     text = duration if axis == "training time" else number_text
-    return Chart(curves, x_high=max(last, 1.0), log=log, x_text=text, empty="no loss yet")
+    return Chart(curves, x_high=max(last, 1.0), log=log, x_text=text, empty=tr("no loss yet"))
 
 
 def _along(one: Reading, axis: Axis) -> Sequence[float]:

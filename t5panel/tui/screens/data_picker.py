@@ -16,15 +16,17 @@ from textual.content import Content
 from textual.message import Message
 from textual.screen import ModalScreen
 from textual.timer import Timer
-from textual.widgets import Footer, OptionList, Static
+from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
 from t5panel.contract.data_look import DataLook
 from t5panel.contract.spec import RunSpec
+from t5panel.language import tr
 from t5panel.preflight.peek import Peek
 from t5panel.tui.browse import Entry, data_entries
 from t5panel.tui.look_text import look_parts
 from t5panel.tui.services import Services
+from t5panel.tui.widgets.key_bar import KeyBar
 
 PAUSE_SECONDS = 0.15
 """From the last key to a look, which starts an interpreter."""
@@ -93,7 +95,7 @@ class DataPicker(ModalScreen[DataChoice | None]):
             yield EntryList(id="entries")
             with VerticalScroll(id="facts", can_focus=False):
                 yield Static(id="look")
-        yield Footer()
+        yield KeyBar()
 
     def on_mount(self) -> None:
         """Begin where the present data is."""
@@ -223,7 +225,7 @@ class DataPicker(ModalScreen[DataChoice | None]):
     def _show(self) -> None:
         text, entry = self.query_one("#look", Static), self._entry
         if entry is None or not entry.is_data:
-            text.update(Content("enter opens this folder").stylize("$quiet"))
+            text.update(Content(tr("enter opens this folder")).stylize("$quiet"))
             return
         size = self.query_one("#facts").content_size
         limits = (self._spec.data.max_source_length, self._spec.data.max_target_length)
@@ -233,7 +235,7 @@ class DataPicker(ModalScreen[DataChoice | None]):
 
 def _option(entry: Entry) -> Option:
     style = "" if entry.is_data else "$primary"
-    return Option(Content.assemble((entry.name, style), (f"  {entry.note}" if entry.note else "", "$quiet")))
+    return Option(Content.assemble((tr(entry.name), style), (f"  {tr(entry.note)}" if entry.note else "", "$quiet")))
 
 
 def folder_text(folder: Path) -> str:

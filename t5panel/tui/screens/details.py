@@ -12,6 +12,7 @@ from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
+from t5panel.language import tr
 from t5panel.monitor.history import Snapshot
 from t5panel.monitor.vram import vram_peak
 from t5panel.render import SEVERITY_MARK, headline, log_place, moment_text, plain_text, recovery_texts, vram_text
@@ -31,10 +32,11 @@ class DetailsDialog(ModalScreen[None]):
         """Title, all of it, keys."""
         failed = self._snapshot.state.phase == "failed"
         with Vertical(classes="dialog -large -danger" if failed else "dialog -large"):
-            yield Static("Why this run failed" if failed else "What this run reports", classes="title")
+            yield Static(tr("Why this run failed") if failed else tr("What this run reports"), classes="title")
             with VerticalScroll(classes="body"):
                 yield Static(Content.assemble(*detail_parts(self._snapshot)).rstrip())
-            yield Static(Content.assemble((" ↑ ↓ ", "reverse"), " scroll   ", (" esc ", "reverse"), " close"))
+            scroll, close = f" {tr('scroll')}   ", f" {tr('close')}"
+            yield Static(Content.assemble((" ↑ ↓ ", "reverse"), scroll, (" esc ", "reverse"), close))
 
     def action_close(self) -> None:
         """Close it."""
@@ -53,24 +55,25 @@ def detail_parts(snapshot: Snapshot) -> Iterator[Part]:
     for alert in snapshot.alerts:
         style = "bold $error" if alert.severity == "error" else "bold $warning"
         yield (f"{SEVERITY_MARK[alert.severity]} {alert.name}", style)
-        yield (f"  since {moment_text(alert.time)}\n", "$quiet")
-        yield f"  {alert.message}\n\n"
+        yield (f"  {tr('since {time}', time=moment_text(alert.time))}\n", "$quiet")
+        yield f"  {tr(alert.message)}\n\n"
     peak = vram_peak(snapshot)
     if peak is not None:
-        yield from ((f"VRAM of card {peak.card}\n", "$quiet"), f"{vram_text(peak)}\n\n")
+        yield from ((tr("VRAM of card {index}", index=peak.card) + "\n", "$quiet"), f"{vram_text(peak)}\n\n")
     recoveries = snapshot.info.recoveries
     for recovery, text in zip(recoveries, recovery_texts(recoveries), strict=True):
-        yield from (("↻ recovered", "bold $accent"), (f"  {moment_text(recovery.time)}\n", "$quiet"))
+        yield from ((f"↻ {tr('recovered')}", "bold $accent"), (f"  {moment_text(recovery.time)}\n", "$quiet"))
         yield f"  {text}\n"
-        yield (f"  {recovery.reason}\n\n" if recovery.reason else "\n", "$quiet")
+        yield (f"  {tr(recovery.reason)}\n\n" if recovery.reason else "\n", "$quiet")
 
 
 def _failure(snapshot: Snapshot) -> Iterator[Part]:
     yield (f"✗ {headline(snapshot.state)}\n", "bold $error")
     diagnosis = snapshot.diagnosis
     if diagnosis is not None and diagnosis.hint:
-        yield (f"→ {diagnosis.hint}\n", "$accent")
-    yield from (("\nlog\n", "$quiet"), f"{log_place(snapshot)}\n\n")
+        yield (f"→ {tr(diagnosis.hint)}\n", "$accent")
+    yield from ((f"\n{tr('log')}\n", "$quiet"), f"{log_place(snapshot)}\n\n")
     if diagnosis is not None and diagnosis.detail:
-        whose = "Lines of its log" if diagnosis.rank is None else f"Rank {diagnosis.rank} failed first"
+        first = tr("Rank {rank} failed first", rank=diagnosis.rank)
+        whose = tr("Lines of its log") if diagnosis.rank is None else first
         yield from ((f"{whose}\n", "$quiet"), f"{plain_text(diagnosis.detail).strip(chr(10))}\n\n")

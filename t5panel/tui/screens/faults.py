@@ -12,6 +12,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from t5panel.errors import Fault
+from t5panel.language import tr
 from t5panel.tui.faults import fault_parts
 from t5panel.tui.parts import Part
 
@@ -34,8 +35,8 @@ class FaultsDialog(ModalScreen[bool]):
             yield Static(self._title, classes="title")
             with VerticalScroll(classes="body"):
                 yield Static(Content.assemble(*fault_parts(self._faults)).rstrip())
-            wait: tuple[Part, ...] = ((" w ", "reverse $accent"), " queue it until they are free   ")
-            yield Static(Content.assemble(*(wait if self._can_queue else ()), (" esc ", "reverse"), " close"))
+            wait: tuple[Part, ...] = ((" w ", "reverse $accent"), f" {tr('queue it until they are free')}   ")
+            yield Static(Content.assemble(*(wait if self._can_queue else ()), (" esc ", "reverse"), f" {tr('close')}"))
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Waiting only where it helps."""

@@ -6,6 +6,7 @@ from textual.app import ComposeResult
 from textual.screen import Screen
 from textual.widgets import Static
 
+from t5panel.language import tr
 from t5panel.tui.widgets.header import HeaderBar
 
 
@@ -15,4 +16,4 @@ class OpeningScreen(Screen[None]):
     def compose(self) -> ComposeResult:
         """Header and one line."""
         yield HeaderBar(None, "")
-        yield Static("reading the machine, the presets and the runs…", id="opening")
+        yield Static(tr("reading the machine, the presets and the runs…"), id="opening")

@@ -12,6 +12,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from t5panel.contract.layout import RunDir
+from t5panel.language import tr
 
 
 class RemovalDialog(ModalScreen[bool]):
@@ -28,12 +29,15 @@ class RemovalDialog(ModalScreen[bool]):
 
     def compose(self) -> ComposeResult:
         """Title, consequence, keys. Enter keeps the run: what is gone stays gone."""
-        verb = "take it off the list" if self._elsewhere else "delete it"
+        verb = tr("take it off the list") if self._elsewhere else tr("delete it")
+        title = tr("Take this run off the list?") if self._elsewhere else tr("Delete this run?")
         with Vertical(classes="dialog" if self._elsewhere else "dialog -danger"):
-            yield Static("Take this run off the list?" if self._elsewhere else "Delete this run?", classes="title")
+            yield Static(title, classes="title")
             yield Static(str(self._run.path), classes="quiet")
             yield Static(removal_text(elsewhere=self._elsewhere), classes="body")
-            yield Static(Content.assemble((" y ", "reverse $error"), f" {verb}   ", (" esc ", "reverse"), " keep it"))
+            yield Static(
+                Content.assemble((" y ", "reverse $error"), f" {verb}   ", (" esc ", "reverse"), f" {tr('keep it')}")
+            )
 
     def action_remove(self) -> None:
         """Do it."""
@@ -47,5 +51,5 @@ class RemovalDialog(ModalScreen[bool]):
 def removal_text(*, elsewhere: bool) -> str:
     """What a removal takes away."""
     if elsewhere:
-        return "Its directory was named with --run-dir and stays where it is, with all its checkpoints."
-    return "Its checkpoints, metrics and logs are removed from the disk. Nothing brings them back."
+        return tr("Its directory was named with --run-dir and stays where it is, with all its checkpoints.")
+    return tr("Its checkpoints, metrics and logs are removed from the disk. Nothing brings them back.")

@@ -10,10 +10,10 @@ from textual.binding import Binding, BindingType
 from textual.containers import Container, Vertical
 from textual.reactive import reactive
 from textual.screen import Screen
-from textual.widgets import Footer
 
 from t5panel.contract.layout import RunDir
 from t5panel.errors import Fault
+from t5panel.language import tr
 from t5panel.monitor.history import History
 from t5panel.session import request_stop
 from t5panel.tui.faults import UNREADABLE, reading_faults
@@ -24,6 +24,7 @@ from t5panel.tui.view import RunView, look
 from t5panel.tui.widgets.banner import AlertBanner
 from t5panel.tui.widgets.curves import RamPlot, VramPlot
 from t5panel.tui.widgets.header import HeaderBar
+from t5panel.tui.widgets.key_bar import KeyBar
 from t5panel.tui.widgets.memory import MemoryPane
 from t5panel.tui.widgets.status import StatusPane
 from t5panel.tui.widgets.step_plot import ZOOM_FACTOR, StepPlot
@@ -60,9 +61,9 @@ class RunScreen(Screen[None]):
         Binding("n", "app.go('setup')", "new", tooltip="Set up another run; this one is left alone"),
     ]
 
-    view: reactive[RunView | None] = reactive(None)
-    faults: reactive[tuple[Fault, ...]] = reactive((), bindings=True)
-    log_scale: reactive[bool] = reactive(default=False)
+    view: reactive[RunView | None] = reactive(None, repaint=False)
+    faults: reactive[tuple[Fault, ...]] = reactive((), bindings=True, repaint=False)
+    log_scale: reactive[bool] = reactive(default=False, repaint=False)
 
     def __init__(self, run: RunDir, history: History, machine: str) -> None:
         super().__init__()
@@ -87,7 +88,7 @@ class RunScreen(Screen[None]):
                 yield VramPlot(id="vram").data_bind(RunScreen.view)
                 yield RamPlot(id="ram").data_bind(RunScreen.view)
                 yield PredictionPane(id="predictions").data_bind(RunScreen.view)
-        yield Footer()
+        yield KeyBar()
 
     def on_mount(self) -> None:
         """Look now and every second."""
@@ -114,6 +115,8 @@ class RunScreen(Screen[None]):
         if event.view is None:
             return
         before, now = self.view, event.view
+        if now.snapshot.unread:
+            self.refresh_view()
         self.set_class(not now.snapshot.state.alive, "-ended")
         self.view = now
         if before is None or _offers(before) != _offers(now):
@@ -207,12 +210,12 @@ class RunScreen(Screen[None]):
         try:
             self.post_message(StopAsked(heard=request_stop(self.run, now=wish == "kill")))
         except UNREADABLE as error:
-            self.post_message(Refused("This run cannot be stopped", reading_faults(self.run, error)))
+            self.post_message(Refused(tr("This run cannot be stopped"), reading_faults(self.run, error)))
 
     def on_stop_asked(self, event: StopAsked) -> None:
         """Look what became of it."""
         if not event.heard:
-            self.notify("the run has ended already", severity="warning")
+            self.notify(tr("the run has ended already"), severity="warning")
         self.refresh_view()
 
 

@@ -11,10 +11,12 @@ from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.content import Content
 from textual.screen import Screen
-from textual.widgets import Footer, Input, OptionList, Static
+from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
+from t5panel.cells import left
 from t5panel.contract.layout import RunDir, runs_home
+from t5panel.language import later, tr
 from t5panel.launch.removal import lives_in, remove_run
 from t5panel.preflight.calibration import remember
 from t5panel.render import duration, loss_text
@@ -23,13 +25,14 @@ from t5panel.tui.listing import Order, RunRow, arranged, next_order, read_rows, 
 from t5panel.tui.messages import Listed, Refused, RunChosen
 from t5panel.tui.screens.removal import RemovalDialog
 from t5panel.tui.widgets.header import HeaderBar
+from t5panel.tui.widgets.key_bar import KeyBar
 from t5panel.tui.widgets.status import PHASES
 
 PERIOD_SECONDS = 2.0
 WIDTHS = (2, 11, 28, 6, 12, 8, 10)
-TITLES = ("", "state", "run", "batch", "step", "loss", "started")
+TITLES = ("", later("state"), later("run"), later("batch"), later("step"), later("loss"), later("started"))
 MARK = "◆"
-ORDER_WORDS: dict[Order, str] = {"started": "", "loss": "lowest loss first", "state": "by state"}
+ORDER_WORDS: dict[Order, str] = {"started": "", "loss": later("lowest loss first"), "state": later("by state")}
 """As a title says them; the newest first needs no word."""
 
 
@@ -64,12 +67,12 @@ class RunsScreen(Screen[None]):
         """The table, or that there is nothing yet."""
         yield HeaderBar("runs", self._machine)
         with Vertical(classes="section") as section:
-            section.border_title = "Runs"
-            yield Input(placeholder="words of an id, a preset or a state", id="filter", compact=True)
-            yield Static("".join(map(_padded, TITLES, WIDTHS)), id="titles")
+            section.border_title = tr("Runs")
+            yield Input(placeholder=tr("words of an id, a preset or a state"), id="filter", compact=True)
+            yield Static("".join(map(_padded, map(tr, TITLES), WIDTHS)), id="titles")
             yield RunList()
             yield Static("", id="none")
-        yield Footer()
+        yield KeyBar()
 
     def on_mount(self) -> None:
         """Look now and every two seconds."""
@@ -149,7 +152,7 @@ class RunsScreen(Screen[None]):
         if row is None:
             return
         if row.alive:
-            self.notify("this run lives: stop it first", severity="warning")
+            self.notify(tr("this run lives: stop it first"), severity="warning")
             return
 
         def answer(sure: bool | None) -> None:
@@ -165,7 +168,7 @@ class RunsScreen(Screen[None]):
             remember()
             remove_run(run, runs_home())
         except UNREADABLE as error:
-            self.post_message(Refused("This run cannot be deleted", reading_faults(run, error)))
+            self.post_message(Refused(tr("This run cannot be deleted"), reading_faults(run, error)))
         self.post_message(Listed(read_rows(self._clock())))
 
     @property
@@ -182,25 +185,29 @@ class RunsScreen(Screen[None]):
         runs = [row.run for row in self._rows]
         table.highlighted = runs.index(before.run) if before and before.run in runs else 0 if runs else None
         self.set_class(not runs, "-empty")
-        none = "no run holds these words: esc shows all" if self._all else "no runs yet: n sets one up"
+        none = tr("no run holds these words: esc shows all") if self._all else tr("no runs yet: n sets one up")
         self.query_one("#none", Static).update(none)
         self.query_one(".section").border_title = self._title()
 
     def _title(self) -> str:
-        shown = f"{len(self._rows)} of {len(self._all)}" if len(self._rows) < len(self._all) else ""
-        marked = f"{len(self._marked)} marked: c compares" if self._marked else ""
-        return " · ".join(word for word in ("Runs", ORDER_WORDS[self._order], shown, marked) if word)
+        shown = (
+            tr("{shown} of {all}", shown=len(self._rows), all=len(self._all))
+            if len(self._rows) < len(self._all)
+            else ""
+        )
+        marked = tr("{count} marked: c compares", count=len(self._marked)) if self._marked else ""
+        return " · ".join(word for word in (tr("Runs"), tr(ORDER_WORDS[self._order]), shown, marked) if word)
 
 
 def line(row: RunRow, now: float, *, marked: bool = False) -> Content:
     """One run as a line of the table, and below it what else is to be said of it; `now` in unix seconds."""
     sign, style = PHASES[row.phase]
     step = "—" if row.step is None else f"{row.step:,}/{row.max_steps:,}" if row.max_steps else f"{row.step:,}"
-    age = " ".join(duration(max(0.0, now - row.created)).split()[:2]) + " ago"
+    age = tr("{age} ago", age=" ".join(duration(max(0.0, now - row.created)).split()[:2]))
     words = (row.run.run_id, str(row.effective_batch), step, "—" if row.step is None else loss_text(row.loss), age)
     cells = Content.assemble(
         (_padded(MARK if marked else "", WIDTHS[0]), "bold $accent"),
-        (_padded(f"{sign} {row.word}", WIDTHS[1]), style),
+        (_padded(f"{sign} {tr(row.word)}", WIDTHS[1]), style),
         *map(_padded, words, WIDTHS[2:]),
     )
     if not row.note:
@@ -210,4 +217,4 @@ def line(row: RunRow, now: float, *, marked: bool = False) -> Content:
 
 def _padded(text: str, width: int) -> str:
     """A cell; what is wider than its column is not cut, and a space parts it from the next."""
-    return f"{text:<{width - 1}} "
+    return left(text, width - 1) + " "

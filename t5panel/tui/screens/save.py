@@ -11,6 +11,7 @@ from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 
+from t5panel.language import tr
 from t5panel.presets import name_fault, own_preset_path
 
 
@@ -22,11 +23,11 @@ class SaveDialog(ModalScreen[str | None]):
     def compose(self) -> ComposeResult:
         """Title, name, what that means, keys."""
         with Vertical(classes="dialog"):
-            yield Static("Save these settings as a preset", classes="title")
-            yield Input(placeholder="a name, for example news-summaries", compact=True, classes="name")
+            yield Static(tr("Save these settings as a preset"), classes="title")
+            yield Input(placeholder=tr("a name, for example news-summaries"), compact=True, classes="name")
             yield Static(id="consequence", classes="body")
-            keys = Content.assemble((" enter ", "reverse $accent"), " save   ", (" esc ", "reverse"), " leave")
-            yield Static(keys)
+            save, leave = f" {tr('save')}   ", f" {tr('leave')}"
+            yield Static(Content.assemble((" enter ", "reverse $accent"), save, (" esc ", "reverse"), leave))
 
     def on_mount(self) -> None:
         """Say where it goes."""
@@ -53,7 +54,7 @@ class SaveDialog(ModalScreen[str | None]):
         fault = name_fault(name) if name else ""
         path = own_preset_path(name or "NAME")
         if fault:
-            text.update(Content.assemble(("✗ ", "$error"), fault))
+            text.update(Content.assemble(("✗ ", "$error"), tr(fault)))
         else:
-            replaces = "Replaces" if path.exists() else "Writes"
-            text.update(Content.assemble((f"{replaces} {path}", "$quiet")))
+            says = tr("Replaces {path}", path=path) if path.exists() else tr("Writes {path}", path=path)
+            text.update(Content.assemble((says, "$quiet")))

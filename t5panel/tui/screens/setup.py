@@ -14,12 +14,13 @@ from textual.content import Content
 from textual.events import DescendantBlur, Resize
 from textual.screen import Screen
 from textual.timer import Timer
-from textual.widgets import Footer, Static
+from textual.widgets import Static
 
 from t5panel.contract.data_look import DataLook
 from t5panel.contract.layout import PRIVATE, command_file, write_atomic
 from t5panel.contract.spec import ModelSpec, RunSpec
 from t5panel.errors import T5PanelError
+from t5panel.language import tr
 from t5panel.plan.machine import Machine
 from t5panel.plan.planning import Plan, batch_formula
 from t5panel.plan.solve import Suggestion
@@ -37,6 +38,7 @@ from t5panel.tui.services import Services
 from t5panel.tui.widgets.command_pane import CommandPane
 from t5panel.tui.widgets.form import FieldRow, FormPane, FormState
 from t5panel.tui.widgets.header import HeaderBar
+from t5panel.tui.widgets.key_bar import KeyBar
 from t5panel.tui.widgets.methods import MethodList, MethodPane
 from t5panel.tui.widgets.plan_pane import PlanPane, PlanState
 from t5panel.wish import Wish
@@ -97,7 +99,7 @@ class SetupScreen(Screen[None]):
             yield FormPane(self._fields)
             yield PlanPane()
         yield CommandPane()
-        yield Footer()
+        yield KeyBar()
 
     def on_resize(self, event: Resize) -> None:
         """One column where two have no room."""
@@ -132,7 +134,7 @@ class SetupScreen(Screen[None]):
         """Show the plan, unless a newer draft is already waiting for its own."""
         self._looking = False
         self._machine = event.machine
-        self.query_one("#machine", Static).update(event.machine.summary)
+        self.query_one("#machine", Static).update(tr(event.machine.summary))
         if event.number != self._number:
             self._look_ahead()
             return
@@ -161,7 +163,7 @@ class SetupScreen(Screen[None]):
             return
         if self._checked.preset is None:
             for key, fault in self._checked.faults.items():
-                self.notify(fault.message, title=key or "settings", severity="error", markup=False)
+                self.notify(tr(fault.message), title=key or tr("settings"), severity="error", markup=False)
             return
         self.post_message(StartRequested(self._draft.wish, queue=queue))
 
@@ -178,7 +180,7 @@ class SetupScreen(Screen[None]):
         """Choose the value of a setting from what there is."""
         spec = self._shown_spec()
         if spec is None:
-            self.notify("set right what is red first", severity="warning")
+            self.notify(tr("set right what is red first"), severity="warning")
             return
 
         def answer(choice: DataChoice | None) -> None:
@@ -228,7 +230,7 @@ class SetupScreen(Screen[None]):
     def action_save(self) -> None:
         """Ask for a name and save the draft under it."""
         if self._checked.preset is None:
-            self.notify("set right what is red first", severity="warning")
+            self.notify(tr("set right what is red first"), severity="warning")
             return
         self.app.push_screen(SaveDialog(), self._save)
 
@@ -239,16 +241,17 @@ class SetupScreen(Screen[None]):
         try:
             path = save_as(name, wish)
         except (T5PanelError, OSError) as error:
-            self.notify(str(error), title="not saved", severity="error", markup=False)
+            self.notify(tr(str(error)), title=tr("not saved"), severity="error", markup=False)
             return
-        self.notify(f"t5panel --preset {name} --no-ui starts it too", title=f"saved {path}", markup=False)
+        text = tr("t5panel --preset {name} --no-ui starts it too", name=name)
+        self.notify(text, title=tr("saved {path}", path=path), markup=False)
         self.query_one(MethodPane).show(methods(self._draft.given), name)
 
     def action_copy(self, what: Copied) -> None:
         """The t5panel line of this draft, or what that will run: to the terminal's clipboard, and both to a file."""
         preset, prospect = self._checked.preset, self._prospect
         if preset is None or prospect is None or self.query_one(PlanPane).state.pending:
-            self.notify("there is no command yet", severity="warning")
+            self.notify(tr("there is no command yet"), severity="warning")
             return
         line = command_line(self._draft.wish, preset.spec)
         self.app.copy_to_clipboard(line if what == "line" else prospect.command.line)
@@ -257,16 +260,16 @@ class SetupScreen(Screen[None]):
             file.parent.mkdir(parents=True, exist_ok=True, mode=PRIVATE)
             write_atomic(file, script(line, prospect).encode(), durable=False)
         except OSError as error:
-            self.notify(str(error), title="copied, but not to a file", severity="warning", markup=False)
+            self.notify(str(error), title=tr("copied, but not to a file"), severity="warning", markup=False)
             return
-        name = "the t5panel line" if what == "line" else "the launcher's line"
-        self.notify(f"both lines are in {file}", title=f"copied {name}", markup=False)
+        title = tr("copied the t5panel line") if what == "line" else tr("copied the launcher's line")
+        self.notify(tr("both lines are in {file}", file=file), title=title, markup=False)
 
     def action_plan(self) -> None:
         """All of the plan, and the commands."""
         preset, prospect = self._checked.preset, self._prospect
         if preset is None or prospect is None:
-            self.notify("there is no plan yet", severity="warning")
+            self.notify(tr("there is no plan yet"), severity="warning")
             return
 
         def answer(what: Copied | None) -> None:
@@ -361,4 +364,4 @@ class SetupScreen(Screen[None]):
         banner = self.query_one("#banner", Static)
         banner.display = plan is not None and plan.rehearsal
         if plan is not None and plan.rehearsal:
-            banner.update(Content.assemble(("REHEARSAL ", "bold"), rehearsal_headline(plan)))
+            banner.update(Content.assemble((tr("REHEARSAL") + " ", "bold"), rehearsal_headline(plan)))

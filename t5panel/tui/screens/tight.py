@@ -12,6 +12,8 @@ from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
+from t5panel.cells import left
+from t5panel.language import tr
 from t5panel.plan.machine import GIB
 from t5panel.plan.planning import Plan
 from t5panel.tui.parts import Part
@@ -32,9 +34,10 @@ class TightDialog(ModalScreen[bool]):
     def compose(self) -> ComposeResult:
         """Title, figures, keys."""
         with Vertical(classes="dialog"):
-            yield Static("Memory is tight. Start all the same?", classes="title")
+            yield Static(tr("Memory is tight. Start all the same?"), classes="title")
             yield Static(Content.assemble(*tight_parts(self._plan)).rstrip(), classes="body")
-            yield Static(Content.assemble((" enter ", "reverse $accent"), " start   ", (" esc ", "reverse"), " back"))
+            start, back = f" {tr('start')}   ", f" {tr('back')}"
+            yield Static(Content.assemble((" enter ", "reverse $accent"), start, (" esc ", "reverse"), back))
 
     def action_start(self) -> None:
         """Start."""
@@ -49,11 +52,11 @@ def tight_parts(plan: Plan) -> Iterator[Part]:
     """Every card that is tight, and the host when it is; what runs out first may end the run."""
     for card in plan.cards:
         if card.verdict == "tight":
-            yield _line(f"card {card.index}", card.expected, card.capacity)
+            yield _line(tr("card {index}", index=card.index), card.expected, card.capacity)
     if plan.ram is not None and plan.ram.verdict == "tight":
-        yield _line("host RAM", plan.ram.total, plan.ram.capacity)
-    yield ("An estimate: a run that needs more is ended when the memory runs out.", "$quiet")
+        yield _line(tr("host RAM"), plan.ram.total, plan.ram.capacity)
+    yield (tr("An estimate: a run that needs more is ended when the memory runs out."), "$quiet")
 
 
 def _line(name: str, need: int, capacity: int) -> str:
-    return f"{name:<9}{need / GIB:.1f} of {capacity / GIB:.1f} GiB\n"
+    return left(name, 9) + tr("{need:.1f} of {capacity:.1f} GiB", need=need / GIB, capacity=capacity / GIB) + "\n"

@@ -13,6 +13,7 @@ from textual.events import Resize
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
+from t5panel.language import tr
 from t5panel.plan.planning import batch_formula
 from t5panel.session import Prospect
 from t5panel.tui.parts import Part
@@ -41,10 +42,15 @@ class WholePlanDialog(ModalScreen[Copied | None]):
     def compose(self) -> ComposeResult:
         """Title, all of it, keys."""
         with Vertical(classes="dialog -large"):
-            yield Static("The plan and its commands", classes="title")
+            yield Static(tr("The plan and its commands"), classes="title")
             with VerticalScroll(classes="body"):
                 yield Static(id="whole")
-            keys = (("↑ ↓", "scroll"), ("y", "copy t5panel's line"), ("Y", "the launcher's"), ("esc", "close"))
+            keys = (
+                ("↑ ↓", tr("scroll")),
+                ("y", tr("copy t5panel's line")),
+                ("Y", tr("the launcher's")),
+                ("esc", tr("close")),
+            )
             yield Static(
                 Content.assemble(*(part for key, text in keys for part in ((f" {key} ", "reverse"), f" {text}  ")))
             )
@@ -68,8 +74,8 @@ class WholePlanDialog(ModalScreen[Copied | None]):
 
 def command_parts(prospect: Prospect, line: str) -> Iterator[Part]:
     """Each command by what it is for, as it can be pasted."""
-    yield from (("starts this run without the panel\n", "$quiet"), f"{line}\n\n")
-    yield from (("the supervisor runs first, once\n", "$quiet"), f"{prospect.prepare.line}\n\n")
-    yield from (("and then\n", "$quiet"), f"{prospect.command.line}\n")
+    yield from ((tr("starts this run without the panel") + "\n", "$quiet"), f"{line}\n\n")
+    yield from ((tr("the supervisor runs first, once") + "\n", "$quiet"), f"{prospect.prepare.line}\n\n")
+    yield from ((tr("and then") + "\n", "$quiet"), f"{prospect.command.line}\n")
     for path, text in prospect.command.files.items():
         yield from ((f"\n{path}\n", "$quiet"), text)

@@ -20,6 +20,27 @@ RUNS = tuple(
 """Bits of a run of dots by dot column, first and last dot row."""
 BRAILLE = (" ", *(chr(0x2800 + bits) for bits in range(1, 256)))
 MARK = "◆"
+SOLID = "━━"
+HEAVY = {"11": "━", "10": "╸", "00": " "}
+"""A cell of a legend by its two columns."""
+DASHES = ("1111111111", "1111001111", "1100110011", "1100000011", "1010101010", "1010001010", "1000000010")
+"""Which columns of a line are drawn, by its place among the lines: colour is never the only difference.
+
+The gaps of the first four are whole cells, so that they can be seen in ASCII too.
+"""
+
+
+def is_drawn(line: int, x: int) -> bool:
+    """Whether a line, by its place among the lines, has dots in column `x`."""
+    dash = DASHES[line % len(DASHES)]
+    return dash[x % len(dash)] == "1"
+
+
+def line_sign(line: int) -> str:
+    """Some cells of a line, as a legend shows it."""
+    dash = DASHES[line % len(DASHES)]
+    cells = (HEAVY[dash[x : x + 2]] for x in range(0, len(dash), 2))
+    return "".join(cells) if "0" in dash else SOLID
 
 
 @dataclass(slots=True)
@@ -38,10 +59,18 @@ class Canvas:
 
     def vertical(self, x: int, top: int, bottom: int, owner: str) -> None:
         """Dots in column `x` from row `top` down to `bottom`."""
-        cell, side = x >> 1, x & 1
-        for y in range(top >> 2, (bottom >> 2) + 1):
-            self.bits[y][cell] |= RUNS[side][max(0, top - 4 * y)][min(3, bottom - 4 * y)]
-            self.owners[y][cell] = owner
+        cell, runs, first, last = x >> 1, RUNS[x & 1], top >> 2, bottom >> 2
+        bits, owners = self.bits, self.owners
+        owners[first][cell] = owners[last][cell] = owner
+        if first == last:
+            bits[first][cell] |= runs[top & 3][bottom & 3]
+            return
+        bits[first][cell] |= runs[top & 3][3]
+        bits[last][cell] |= runs[0][bottom & 3]
+        whole = runs[0][3]
+        for y in range(first + 1, last):
+            bits[y][cell] |= whole
+            owners[y][cell] = owner
 
     def dotted(self, y: int, owner: str) -> None:
         """A row of dots over the whole width, every fourth of them."""
@@ -74,7 +103,9 @@ class Scale:
 
     def row(self, value: float) -> int:
         """The dot row of a value, kept inside the plot."""
-        low, high, at = (math.log10(v) if self.log else v for v in (self.low, self.high, self.clip(value)))
+        low, high, at = self.low, self.high, self.clip(value)
+        if self.log:
+            low, high, at = math.log10(low), math.log10(high), math.log10(at)
         return round((high - at) / (high - low) * (self.rows - 1))
 
     def clip(self, value: float) -> float:

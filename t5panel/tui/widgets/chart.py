@@ -6,8 +6,10 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from t5panel.cells import cut, left, right, width_of
+from t5panel.language import tr
 from t5panel.monitor.steps import Column, column_edges, filled, raw_columns
-from t5panel.tui.widgets.canvas import MARK, Canvas, Row, Scale, Span
+from t5panel.tui.widgets.canvas import MARK, Canvas, Row, Scale, Span, is_drawn, line_sign
 
 Source = Callable[[float, float, int], Sequence[Column]]
 """Gives the columns of a curve from one x to another, so many of them."""
@@ -58,7 +60,7 @@ class Chart:
     y_unit: float = 1.0
     x_text: Callable[[float], str] = number_text
     y_text: Callable[[float], str] = number_text
-    empty: str = "nothing to plot yet"
+    empty: str = ""
     levels: tuple[Level, ...] = ()
     cursor: float | None = None
     """Where a vertical line stands, on the x axis."""
@@ -75,7 +77,7 @@ def draw(chart: Chart, width: int, height: int) -> tuple[Row, ...]:
         return _blank(chart.empty, width, height)
     ticks = _ticks(*span, max(2, plot_height // 3), chart)
     labels = [chart.y_text(tick) for tick in ticks]
-    gutter = max(map(len, labels), default=0) + 1
+    gutter = max(map(width_of, labels), default=0) + 1
     canvas = Canvas(width - gutter - 1, plot_height)
     scale = Scale(*span, plot_height * 4, chart.log)
     smooth = _paint(canvas, chart, [squeezed(series, width, canvas.width) for series in columns], scale)
@@ -92,7 +94,7 @@ def over(steps: Sequence[float], values: Sequence[float]) -> Source:
 def x_at(rows: Sequence[Row], chart: Chart, cell: int) -> float | None:
     """The x that a cell of a drawn chart stands for; None left of the plot or where there is none."""
     axis, *plot = rows[1] if len(rows) > 1 else ((("", "axis"),))
-    size, at = sum(len(text) for text, _ in plot), cell - len(axis[0])
+    size, at = sum(len(text) for text, _ in plot), cell - width_of(axis[0])
     if not plot or not 0 <= at < size:
         return None
     return chart.x_low + (chart.x_high - chart.x_low) * (2 * at + 0.5) / max(1, 2 * size - 1)
@@ -185,6 +187,7 @@ def _paint(canvas: Canvas, chart: Chart, series: Sequence[Sequence[Column]], sca
     for level in chart.levels:
         canvas.dotted(scale.row(level.value), level.owner)
     found = None
+    alone = sum(not curve.marks for curve in chart.curves) == 1  # the bands of several would hide their lines
     for number, curve in sorted(enumerate(chart.curves), key=lambda item: item[1].marks):
         columns = series[number]
         if curve.marks:
@@ -192,11 +195,12 @@ def _paint(canvas: Canvas, chart: Chart, series: Sequence[Sequence[Column]], sca
                 canvas.mark(column, scale.row(high), str(number))
         elif curve.smooth and len(columns) >= SMOOTH_FROM:
             middle = smoothed(columns)
-            _line(canvas, columns, scale, "faint")
-            _line(canvas, middle, scale, str(number))
-            found = next((value for column, value, _ in reversed(middle) if x is not None and column <= x), found)
+            if alone:
+                _line(canvas, columns, scale, "faint")
+                found = next((value for column, value, _ in reversed(middle) if x is not None and column <= x), None)
+            _line(canvas, middle, scale, str(number), dash=number)
         else:
-            _line(canvas, columns, scale, str(number))
+            _line(canvas, columns, scale, str(number), dash=number)
     return found
 
 
@@ -206,29 +210,33 @@ def _cursor_column(chart: Chart, width: int) -> int | None:
     return round((chart.cursor - chart.x_low) / ((chart.x_high - chart.x_low) or 1) * (2 * width - 1))
 
 
-def _line(canvas: Canvas, columns: Sequence[Column], scale: Scale, owner: str) -> None:
-    """Each column's run of values, joined to the one before."""
+def _line(canvas: Canvas, columns: Sequence[Column], scale: Scale, owner: str, *, dash: int = 0) -> None:
+    """Each column's run of values, joined to the one before; with the gaps of its dash."""
     before: tuple[int, int] | None = None
     for x, low, high in columns:
         top, bottom = scale.row(high), scale.row(low)
         here = (x, (top + bottom) // 2)
-        if before is not None:
-            _join(canvas, before, here, owner)
-        canvas.vertical(x, top, bottom, owner)
+        if before is not None and before[0] == x - 1:
+            top, bottom = min(top, before[1]), max(bottom, before[1])
+        elif before is not None:
+            _join(canvas, before, here, owner, dash)
+        if is_drawn(dash, x):
+            canvas.vertical(x, top, bottom, owner)
         before = here
 
 
-def _join(canvas: Canvas, start: tuple[int, int], end: tuple[int, int], owner: str) -> None:
+def _join(canvas: Canvas, start: tuple[int, int], end: tuple[int, int], owner: str, dash: int) -> None:
     (x0, y0), (x1, y1) = start, end
     last = y0
     for x in range(x0 + 1, x1 + 1):
         y = round(y0 + (y1 - y0) * (x - x0) / (x1 - x0))
-        canvas.vertical(x, min(last, y), max(last, y), owner)
+        if is_drawn(dash, x):
+            canvas.vertical(x, min(last, y), max(last, y), owner)
         last = y
 
 
 def _y_row(label: str | None, gutter: int, canvas: Canvas, y: int) -> Row:
-    axis = (label or "").rjust(gutter) + ("┤" if label else "│")
+    axis = right(label or "", gutter) + ("┤" if label else "│")
     return ((axis, "axis"), *canvas.row(y))
 
 
@@ -239,24 +247,24 @@ def _x_row(chart: Chart, gutter: int, width: int) -> Row:
     for tick in nice_ticks(chart.x_low, chart.x_high, max(2, room // 14)):
         share = (tick - chart.x_low) / ((chart.x_high - chart.x_low) or 1)
         label = chart.x_text(tick)
-        at = gutter + 1 + min(round(share * (room - 1)), room - len(label))
-        if 0 <= share <= 1 and at >= len(text):
-            text = text.ljust(at) + label + "  "
-    return ((text[:width].ljust(width), "axis"),)
+        at = gutter + 1 + min(round(share * (room - 1)), room - width_of(label))
+        if 0 <= share <= 1 and at >= width_of(text):
+            text = left(text, at) + label + "  "
+    return ((cut(text, width), "axis"),)
 
 
 def _legend(chart: Chart, width: int, smooth: float | None) -> Row:
     """What there is to say of the cursor's place; right-aligned the curves beside their signs, if there is room."""
-    text = chart.readout if smooth is None else f"{chart.readout}  smoothed {chart.y_text(smooth)}"
+    text = chart.readout if smooth is None else f"{chart.readout}  {tr('smoothed')} {chart.y_text(smooth)}"
     spans: list[Span] = []
     for number, curve in enumerate(chart.curves):
-        spans += [(f"  {MARK if curve.marks else '━━'} ", str(number)), (curve.name, "text")]
-    room = width - len(text) - sum(len(span) for span, _ in spans)
+        spans += [(f"  {MARK if curve.marks else line_sign(number)} ", str(number)), (curve.name, "text")]
+    room = width - width_of(text) - sum(width_of(span) for span, _ in spans)
     if room < 0:
-        return ((text[:width].ljust(width), "text"),)
+        return ((cut(text, width), "text"),)
     return ((text + " " * room, "text"), *spans)
 
 
 def _blank(message: str, width: int, height: int) -> tuple[Row, ...]:
-    middle, line = height // 2, message.center(width)[:width]
+    middle, line = height // 2, cut(" " * ((width - width_of(message)) // 2) + message, width)
     return tuple(((line if y == middle else " " * width, "axis"),) for y in range(height))

@@ -8,6 +8,7 @@ from textual.content import Content
 from textual.reactive import reactive
 from textual.widgets import Static
 
+from t5panel.language import tr
 from t5panel.launch.commands import Command
 
 
@@ -18,7 +19,7 @@ class CommandPane(VerticalScroll, can_focus=False):
 
     def __init__(self) -> None:
         super().__init__(classes="section")
-        self.border_title = "Command"
+        self.border_title = tr("Command")
         self._text = Static()
 
     def compose(self) -> ComposeResult:
@@ -28,4 +29,4 @@ class CommandPane(VerticalScroll, can_focus=False):
     def watch_command(self, command: Command | None) -> None:
         """Show it."""
         self._text.update(Content(command.short if command else ""))
-        self.border_title = "Command · y copies the t5panel line, Y this one" if command else "Command"
+        self.border_title = tr("Command · y copies the t5panel line, Y this one") if command else tr("Command")

@@ -9,6 +9,7 @@ from typing import Any
 from textual.reactive import reactive
 
 from t5panel.contract.records import Card, Sample
+from t5panel.language import tr
 from t5panel.monitor.history import Snapshot
 from t5panel.monitor.vram import predicted_vram
 from t5panel.plan.machine import GIB
@@ -16,6 +17,7 @@ from t5panel.render import duration
 from t5panel.tui.view import RunView
 from t5panel.tui.widgets.chart import Chart, Curve, Level, extent, over
 from t5panel.tui.widgets.plot import Plot
+from t5panel.tui.widgets.steady import entitle
 
 MIB = 2**20
 
@@ -23,12 +25,13 @@ MIB = 2**20
 class RamPlot(Plot):
     """Resident memory of each rank over the last hour."""
 
-    view: reactive[RunView | None] = reactive(None)
+    view: reactive[RunView | None] = reactive(None, repaint=False)
 
     def watch_view(self, view: RunView | None) -> None:
         """Draw what is new."""
         sample = view.snapshot.sample if view else None
-        self.border_title = f"RAM per rank, host limit {memory_text(sample.ram_limit)}" if sample else "RAM per rank"
+        limit = memory_text(sample.ram_limit) if sample else ""
+        entitle(self, tr("RAM per rank, host limit {size}", size=limit) if sample else tr("RAM per rank"))
         if view is not None:
             self.chart = ram_chart(view.snapshot)
 
@@ -36,7 +39,7 @@ class RamPlot(Plot):
 class VramPlot(Plot):
     """Used memory of each card over the last hour; hidden without cards."""
 
-    view: reactive[RunView | None] = reactive(None)
+    view: reactive[RunView | None] = reactive(None, repaint=False)
 
     def watch_view(self, view: RunView | None) -> None:
         """Draw what is new."""
@@ -44,7 +47,7 @@ class VramPlot(Plot):
         cards = sample.cards if sample is not None else ()
         self.set_class(not cards, "-none")
         if view is not None and cards:
-            self.border_title = vram_title(view.snapshot, cards)
+            entitle(self, vram_title(view.snapshot, cards))
             self.chart = vram_chart(view.snapshot)
 
 
@@ -55,7 +58,9 @@ def ram_chart(snapshot: Snapshot) -> Chart:
         return lambda sample: next((one.rss for one in sample.ranks if one.rank == rank), None)
 
     ranks = sorted({one.rank for sample in snapshot.samples for one in sample.ranks})
-    return _over_time(snapshot, {f"rank {rank}": of_rank(rank) for rank in ranks}, "no rank has been seen yet")
+    return _over_time(
+        snapshot, {tr("rank {rank}", rank=rank): of_rank(rank) for rank in ranks}, tr("no rank has been seen yet")
+    )
 
 
 def vram_chart(snapshot: Snapshot) -> Chart:
@@ -65,8 +70,10 @@ def vram_chart(snapshot: Snapshot) -> Chart:
         return lambda sample: next((card.used for card in sample.cards if card.index == index), None)
 
     cards = sorted({card.index for sample in snapshot.samples for card in sample.cards})
-    series = {f"card {index}": of_card(index) for index in cards}
-    return replace(_over_time(snapshot, series, "no card has been seen yet"), levels=predicted_levels(snapshot, cards))
+    series = {tr("card {index}", index=index): of_card(index) for index in cards}
+    return replace(
+        _over_time(snapshot, series, tr("no card has been seen yet")), levels=predicted_levels(snapshot, cards)
+    )
 
 
 def predicted_levels(snapshot: Snapshot, cards: Sequence[int]) -> tuple[Level, ...]:
@@ -86,7 +93,9 @@ def vram_title(snapshot: Snapshot, cards: Sequence[Card]) -> str:
     """What is plotted, what is predicted, and what the cards hold at most."""
     peaks = predicted_peaks(snapshot, [card.index for card in cards])
     limit = _sizes(card.total for card in cards)
-    return f"VRAM ┄ predicted {_sizes(peaks.values())}, limit {limit}" if peaks else f"VRAM per card, limit {limit}"
+    if not peaks:
+        return tr("VRAM per card, limit {limit}", limit=limit)
+    return tr("VRAM ┄ predicted {peak}, limit {limit}", peak=_sizes(peaks.values()), limit=limit)
 
 
 def _sizes(sizes: Iterable[int]) -> str:

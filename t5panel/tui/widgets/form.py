@@ -16,11 +16,13 @@ from textual.message import Message
 from textual.reactive import Reactive, reactive
 from textual.widgets import Input, Label, Static
 
+from t5panel.cells import width_of
+from t5panel.language import later, tr
 from t5panel.tui.fields import FormField
 from t5panel.tui.widgets.cycle import Cycle
 
 PICKED = ("data.train", "data.validation")
-RESTING_HELP = "e edits · a shows every setting"
+RESTING_HELP = later("e edits · a shows every setting")
 
 WALK = (
     Binding("up", "screen.walk(-1)", "previous", show=False),
@@ -90,7 +92,7 @@ class FieldRow(Container):
 
     def render(self) -> Content:
         """The name, and below it what is wrong."""
-        return Content.assemble(self.field.label, (f"\n✗ {self.fault}" if self.fault else "", "$error"))
+        return Content.assemble(self.field.label, (f"\n✗ {tr(self.fault)}" if self.fault else "", "$error"))
 
     def show(self, state: FormState) -> None:
         """Take over value and fault; a text being typed stays."""
@@ -117,7 +119,7 @@ class FieldRow(Container):
         self._fit()
 
     def _fit(self) -> None:
-        self.styles.height = 1 + -(-len(f"✗ {self.fault}") // max(20, self.size.width)) if self.fault else 1
+        self.styles.height = 1 + -(-width_of(f"✗ {tr(self.fault)}") // max(20, self.size.width)) if self.fault else 1
         self.refresh()
 
     def on_mount(self) -> None:
@@ -172,7 +174,7 @@ class FormPane(Vertical):
         super().__init__(classes="section")
         self._main = tuple(field for field in fields if field.is_main)
         self._rest = tuple(field for field in fields if not field.is_main)
-        self.border_title = "Settings"
+        self.border_title = tr("Settings")
 
     def compose(self) -> ComposeResult:
         """Main settings; the rest is mounted when asked for."""
@@ -180,7 +182,7 @@ class FormPane(Vertical):
             for field in self._main:
                 yield FieldRow(field)
         yield Static(id="method")
-        yield Static(RESTING_HELP, id="help")
+        yield Static(tr(RESTING_HELP), id="help")
 
     def watch_state(self, old: FormState, state: FormState) -> None:
         """Show it in every row that it changes."""
@@ -204,7 +206,7 @@ class FormPane(Vertical):
 
     def rest(self) -> None:
         """Nothing is edited."""
-        self.query_one("#help", Static).update(RESTING_HELP)
+        self.query_one("#help", Static).update(tr(RESTING_HELP))
 
     async def toggle_all(self) -> bool:
         """Show all settings, or the main ones; True when all are shown."""
@@ -214,7 +216,7 @@ class FormPane(Vertical):
             return False
         rows = [FieldRow(field) for field in self._rest]
         await self.query_one(VerticalScroll).mount_all(
-            [Label("all other settings", classes="rest heading"), *(_marked(row) for row in rows)]
+            [Label(tr("all other settings"), classes="rest heading"), *(_marked(row) for row in rows)]
         )
         rows[0].scroll_visible(top=True)
         return True
@@ -224,7 +226,7 @@ class FormPane(Vertical):
         row = next((node for node in event.widget.ancestors if isinstance(node, FieldRow)), None)
         if row is not None:
             note = self.state.notes.get(row.field.key, "")
-            parts = ((row.field.key, "$accent"), f"  {row.field.help}", (f" {note}" if note else "", "$foreground"))
+            parts = ((row.field.key, "$accent"), f"  {tr(row.field.help)}", (f" {note}" if note else "", "$foreground"))
             self.query_one("#help", Static).update(Content.assemble(*parts))
 
     def _editors(self) -> list[Cycle | ValueInput]:

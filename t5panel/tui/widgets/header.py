@@ -9,8 +9,10 @@ from textual.containers import Horizontal
 from textual.content import Content
 from textual.widgets import Static
 
+from t5panel.language import later, tr
+
 Place = Literal["setup", "run", "runs"]
-PLACES: tuple[tuple[Place, str], ...] = (("setup", "Setup"), ("run", "Run"), ("runs", "Runs"))
+PLACES: tuple[tuple[Place, str], ...] = (("setup", later("Setup")), ("run", later("Run")), ("runs", later("Runs")))
 
 
 class HeaderBar(Horizontal):
@@ -24,6 +26,8 @@ class HeaderBar(Horizontal):
         """Places on the left, the machine on the right."""
         yield Static("t5panel", id="name")
         for number, (place, title) in enumerate(PLACES, 1):
-            label = Content.from_markup(f"[@click=app.go('{place}')]$number $title[/]", number=str(number), title=title)
+            label = Content.from_markup(
+                f"[@click=app.go('{place}')]$number $title[/]", number=str(number), title=tr(title)
+            )
             yield Static(label, classes="place -active" if place == self._active else "place")
-        yield Static(self._machine, id="machine")
+        yield Static(tr(self._machine), id="machine")

@@ -8,12 +8,15 @@ from textual.content import Content
 from textual.reactive import reactive
 from textual.widget import Widget
 
+from t5panel.cells import left
 from t5panel.contract.records import Card, Sample
+from t5panel.language import tr
 from t5panel.plan.machine import GIB
 from t5panel.render import NEARLY_FULL, mib
 from t5panel.tui.parts import Part
 from t5panel.tui.view import RunView
 from t5panel.tui.widgets.bars import bar
+from t5panel.tui.widgets.steady import changed_rows, refresh_rows
 
 NAME_CELLS = 7
 TEXT_CELLS = 16
@@ -23,32 +26,45 @@ VITALS_CELLS = 15
 class MemoryPane(Widget):
     """Bars of the newest reading."""
 
-    view: reactive[RunView | None] = reactive(None, layout=True)
+    view: reactive[RunView | None] = reactive(None, repaint=False)
 
     def on_mount(self) -> None:
         """Name it."""
-        self.border_title = "Memory now"
+        self.border_title = tr("Memory now")
+
+    def watch_view(self, before: RunView | None, now: RunView | None) -> None:
+        """Paint the rows that changed; lay out when there are others."""
+        rows = changed_rows(*(self._content(view) for view in (before, now)))
+        if rows is None:
+            self.refresh(layout=True)
+        elif rows:
+            refresh_rows(self, rows)
 
     def render(self) -> Content:
         """As wide as there is room."""
-        sample = self.view.snapshot.sample if self.view else None
+        return self._content(self.view)
+
+    def _content(self, view: RunView | None) -> Content:
+        sample = view.snapshot.sample if view else None
         if sample is None:
-            return Content("no reading yet").stylize("$quiet")
+            return Content(tr("no reading yet")).stylize("$quiet")
         return Content.assemble(*memory_parts(sample, self.size.width)).rstrip()
 
 
 def memory_parts(sample: Sample, width: int) -> Iterator[Part]:
     """One line per card and rank, then the host."""
     for card in sample.cards:
-        yield from _line(f"card {card.index}", card.used, card.total, width - VITALS_CELLS, str(card.index))
+        yield from _line(
+            tr("card {index}", index=card.index), card.used, card.total, width - VITALS_CELLS, str(card.index)
+        )
         yield (f" {_vitals(card)}\n", "$quiet")
     for rank in sample.ranks:
-        yield from _bar(f"rank {rank.rank}", rank.rss / sample.ram_limit, width, str(rank.rank))
+        yield from _bar(tr("rank {rank}", rank=rank.rank), rank.rss / sample.ram_limit, width, str(rank.rank))
         yield f"{mib(rank.rss):>{TEXT_CELLS - 1}}\n"
-    yield from _line("host", sample.ram_used, sample.ram_limit, width, "6" if _scarce(sample) else "axis")
+    yield from _line(tr("host"), sample.ram_used, sample.ram_limit, width, "6" if _scarce(sample) else "axis")
     yield ("\n", "")
     if _scarce(sample):
-        yield ("! host RAM is nearly full\n", "$error")
+        yield (tr("! host RAM is nearly full") + "\n", "$error")
 
 
 def _scarce(sample: Sample) -> bool:
@@ -63,7 +79,7 @@ def _line(name: str, used: int, total: int, width: int, series: str) -> Iterator
 def _bar(name: str, share: float, width: int, series: str) -> Iterator[Part]:
     full, empty = bar(share, max(6, width - NAME_CELLS - TEXT_CELLS))
     style = f"$series-{int(series) % 7}" if series.isdigit() else "$primary"
-    yield from (f"{name:<{NAME_CELLS}}", (full, style), (empty, "$rule"))
+    yield from (left(name, NAME_CELLS), (full, style), (empty, "$rule"))
 
 
 def _vitals(card: Card) -> str:

@@ -14,6 +14,7 @@ from textual.message import Message
 from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
+from t5panel.language import tr
 from t5panel.tui.draft import Method
 
 SUMMARY_LINES = 5
@@ -44,7 +45,7 @@ class MethodPane(Vertical):
         self._methods = tuple(methods)
         self._chosen = chosen
         self._roomy, self._told = False, ""
-        self.border_title = "Method"
+        self.border_title = tr("Method")
 
     def compose(self) -> ComposeResult:
         """The list."""
@@ -81,9 +82,11 @@ class MethodPane(Vertical):
 
 def _option(method: Method, *, with_summary: bool) -> Option:
     name = method.name.rsplit("/", 1)[-1]
-    word, style = (f"under {method.launcher}", "$quiet") if method.installed else ("not installed", "$warning")
+    word, style = (tr("under {launcher}", launcher=method.launcher), "$quiet")
+    if not method.installed:
+        word, style = tr("not installed"), "$warning"
     if method.faults:
-        word, style = "cannot be used", "$error"
+        word, style = tr("cannot be used"), "$error"
     title = Content.assemble(f"{name:<13}", (word, style))
     below = Content.assemble("\n", _summary(method).stylize_before("$quiet"), "\n") if with_summary else ""
     return Option(title + below, id=method.name)
@@ -91,7 +94,8 @@ def _option(method: Method, *, with_summary: bool) -> Option:
 
 def _summary(method: Method) -> Content:
     if method.installed:
-        return Content(method.summary)
+        return Content(tr(method.summary))
     return Content.assemble(
-        ("Not installed. ", "$warning"), "It needs an environment of its own; the others train too."
+        (tr("Not installed.") + " ", "$warning"),
+        tr("In a shell: {command}. The others train too.", command=f"t5panel setup {method.name}"),
     )

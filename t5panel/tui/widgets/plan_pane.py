@@ -9,6 +9,7 @@ from textual.reactive import reactive
 from textual.widget import Widget
 
 from t5panel.errors import Fault
+from t5panel.language import tr
 from t5panel.plan.planning import Plan
 from t5panel.tui.plan_text import ROOMY, plan_parts
 
@@ -37,7 +38,7 @@ class PlanPane(Widget):
 
     def __init__(self) -> None:
         super().__init__(classes="section")
-        self.border_title = "Plan"
+        self.border_title = tr("Plan")
 
     def watch_state(self) -> None:
         """Draw it, after what is drawn already."""
@@ -45,10 +46,11 @@ class PlanPane(Widget):
 
     def _draw(self) -> None:
         """While a new plan is made, say that the figures are a glance."""
-        glance = "≈ in closed form…" if self.state.plan else "checking…"
-        self.border_title = (
-            f"Plan · {glance}" if self.state.pending else "Plan · v shows all" if self.state.plan else "Plan"
-        )
+        state = self.state
+        if state.pending:
+            self.border_title = tr("Plan · ≈ in closed form…") if state.plan else tr("Plan · checking…")
+        else:
+            self.border_title = tr("Plan · v shows all") if state.plan else tr("Plan")
         self.refresh()
 
     def render(self) -> Content:

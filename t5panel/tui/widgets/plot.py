@@ -1,7 +1,9 @@
-"""A chart on the screen: the rows of `chart.draw`, repainting only rows that changed."""
+"""A chart on the screen: the rows of `chart.draw`, repainting only cells that changed."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import zip_longest
 from typing import ClassVar
 
 from rich.segment import Segment
@@ -15,6 +17,9 @@ from t5panel.tui.theme import SERIES
 from t5panel.tui.widgets.canvas import Row
 from t5panel.tui.widgets.chart import Chart, draw, x_at
 
+NEAR = 8
+"""Cells that are cheaper to paint again than to jump over: moving the cursor costs as many bytes."""
+
 
 class Plot(Widget):
     """Shows `chart`; styles are the component classes `plot--axis`, `plot--faint` and `plot--series-0` to `-6`."""
@@ -22,11 +27,11 @@ class Plot(Widget):
     COMPONENT_CLASSES: ClassVar[set[str]] = {
         "plot--axis",
         "plot--faint",
-        *(f"plot--series-{number}" for number in range(len(SERIES))),
+        *(f"plot--series-{number}" for number in range(SERIES)),
     }
 
     # Always: a chart of the same growing arrays equals itself.
-    chart: reactive[Chart | None] = reactive(None, always_update=True)
+    chart: reactive[Chart | None] = reactive(None, always_update=True, repaint=False)
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
@@ -38,9 +43,13 @@ class Plot(Widget):
         if len(before) != len(self._rows):
             self.refresh()
             return
-        changed = [y for y, (old, new) in enumerate(zip(before, self._rows, strict=True)) if old != new]
+        changed = [
+            Region(begin, y, end - begin, 1)
+            for y, (old, new) in enumerate(zip(before, self._rows, strict=True))
+            for begin, end in changes(old, new)
+        ]
         if changed:
-            self.refresh(*(Region(0, y, self.size.width, 1) for y in changed))
+            self.refresh(*changed)
 
     def on_resize(self) -> None:
         """Fit the new size."""
@@ -68,5 +77,20 @@ class Plot(Widget):
         if name in ("axis", "faint"):
             return self.get_component_rich_style(f"plot--{name}")
         if name.isdigit():
-            return self.get_component_rich_style(f"plot--series-{int(name) % len(SERIES)}")
+            return self.get_component_rich_style(f"plot--series-{int(name) % SERIES}")
         return self.rich_style
+
+
+def changes(old: Row, new: Row) -> Iterator[tuple[int, int]]:
+    """Where two rows of one width differ: first cells and ends; places that are near one another come as one."""
+    if old == new:
+        return
+    before, after = (tuple((cell, name) for text, name in row for cell in text) for row in (old, new))
+    begin = end = -NEAR - 1
+    for at in (at for at, (one, other) in enumerate(zip_longest(before, after)) if one != other):
+        if at - end > NEAR:
+            if end > 0:
+                yield begin, end
+            begin = at
+        end = at + 1
+    yield begin, end

@@ -6,16 +6,17 @@ from collections.abc import Iterator
 
 from textual.content import Content
 from textual.reactive import reactive
-from textual.widgets import Static
 
 from t5panel.contract.records import Phase
 from t5panel.errors import Fault
+from t5panel.language import tr
 from t5panel.monitor.history import Snapshot
 from t5panel.render import data_wait_words, duration, headline, loss_text, pause_text, phase_word
 from t5panel.tui.faults import fault_parts
 from t5panel.tui.parts import Part
 from t5panel.tui.view import RunView
 from t5panel.tui.widgets.bars import rail
+from t5panel.tui.widgets.steady import SteadyText
 
 PROGRESS_CELLS = 16
 PHASES: dict[Phase, tuple[str, str]] = {
@@ -34,11 +35,11 @@ LOUD: dict[Phase, str] = {"failed": "bold $error", "paused": "bold $warning"}
 """Phases whose sentence is what the user came for."""
 
 
-class StatusPane(Static):
+class StatusPane(SteadyText):
     """Shows where a run stands."""
 
-    view: reactive[RunView | None] = reactive(None)
-    faults: reactive[tuple[Fault, ...]] = reactive(())
+    view: reactive[RunView | None] = reactive(None, repaint=False)
+    faults: reactive[tuple[Fault, ...]] = reactive((), repaint=False)
 
     def watch_view(self) -> None:
         """Show it."""
@@ -50,9 +51,9 @@ class StatusPane(Static):
 
     def _show(self) -> None:
         if self.faults:
-            self.update(Content.assemble(*fault_parts(self.faults)).rstrip())
+            self.show(Content.assemble(*fault_parts(self.faults)).rstrip())
         elif self.view is not None:
-            self.update(Content.assemble(*status_parts(self.view)))
+            self.show(Content.assemble(*status_parts(self.view)))
 
 
 def status_parts(view: RunView) -> Iterator[Part]:
@@ -60,17 +61,17 @@ def status_parts(view: RunView) -> Iterator[Part]:
     snapshot = view.snapshot
     info, state = snapshot.info, snapshot.state
     sign, style = PHASES[state.phase]
-    yield from ((f"{sign} {phase_word(state)}", f"bold {style}"), "  ", (snapshot.run.run_id, "bold"))
+    yield from ((f"{sign} {tr(phase_word(state))}", f"bold {style}"), "  ", (snapshot.run.run_id, "bold"))
     yield (f"  {view.formula}", "$accent")
     if info.recoveries:
-        yield (f"  ↻ {len(info.recoveries)} × recovered, see d", "$accent")
+        yield ("  ↻ " + tr("{count} × recovered, see d", count=len(info.recoveries)), "$accent")
     if info.rehearsal:
-        yield from ("  ", (" REHEARSAL on the CPU ", "reverse $warning"))
+        yield from ("  ", (f" {tr('REHEARSAL on the CPU')} ", "reverse $warning"))
     yield "\n"
     yield from _figures(snapshot)
     yield ("\n" + _last_line(snapshot), LOUD.get(state.phase, "$quiet"))
     if snapshot.diagnosis is not None and snapshot.diagnosis.hint:
-        yield (f"\n→ {snapshot.diagnosis.hint}", "$accent")
+        yield (f"\n→ {tr(snapshot.diagnosis.hint)}", "$accent")
 
 
 def _figures(snapshot: Snapshot) -> Iterator[Part]:
@@ -79,35 +80,47 @@ def _figures(snapshot: Snapshot) -> Iterator[Part]:
         yield from _preparation(snapshot)
         return
     yield from _progress(last.step / total)
-    yield from ("  step ", (f"{last.step:,}/{total:,}", "bold"), "  loss ", (loss_text(last.loss), "bold"))
+    yield from (
+        f"  {tr('step')} ",
+        (f"{last.step:,}/{total:,}", "bold"),
+        f"  {tr('loss')} ",
+        (loss_text(last.loss), "bold"),
+    )
     yield from ("  lr ", (f"{last.learning_rate:.1e}", "bold"))
     if snapshot.samples_per_second and snapshot.state.phase != "paused":
         yield ("  " + f"{snapshot.samples_per_second:.1f}", "bold")
-        yield " samples/s"
+        yield f" {tr('samples/s')}"
 
 
 def _last_line(snapshot: Snapshot) -> str:
     """While steps come in, what is left and what is safe; else what the state says."""
     if snapshot.state.phase == "paused":
-        kept = f" · checkpoint of step {snapshot.checkpoint.step:,}" if snapshot.checkpoint else ""
+        kept = " · " + _checkpoint(snapshot.checkpoint.step) if snapshot.checkpoint else ""
         return pause_text(snapshot.info, snapshot.state, snapshot.taken) + kept
     if snapshot.state.phase != "running" or snapshot.last is None:
         return headline(snapshot.state)
-    words = [f"{duration(snapshot.seconds_left)} left"] if snapshot.seconds_left else []
-    words.append(f"checkpoint of step {snapshot.checkpoint.step:,}" if snapshot.checkpoint else "no checkpoint yet")
+    words = [tr("{time} left", time=duration(snapshot.seconds_left))] if snapshot.seconds_left else []
+    words.append(_checkpoint(snapshot.checkpoint.step) if snapshot.checkpoint else tr("no checkpoint yet"))
     if snapshot.evaluations:
         done = snapshot.evaluations[-1]
-        words.append(f"evaluated at step {done.step:,}" + (f": chrF {done.chrf:.1f}" if done.chrf is not None else ""))
+        words.append(
+            tr("evaluated at step {step:,}", step=done.step)
+            + (f": chrF {done.chrf:.1f}" if done.chrf is not None else "")
+        )
     return " · ".join((*words, *data_wait_words(snapshot)))
+
+
+def _checkpoint(step: int) -> str:
+    return tr("checkpoint of step {step:,}", step=step)
 
 
 def _preparation(snapshot: Snapshot) -> Iterator[Part]:
     progress = snapshot.state.state.progress if snapshot.state.state else None
     if progress is None or not progress.total:
-        yield ("no step yet", "$quiet")
+        yield (tr("no step yet"), "$quiet")
         return
     yield from _progress(progress.done / progress.total)
-    yield f"  {progress.what} {progress.done:,}/{progress.total:,}"
+    yield f"  {tr(progress.what)} {progress.done:,}/{progress.total:,}"
 
 
 def _progress(share: float) -> Iterator[Part]:

@@ -8,39 +8,41 @@ from textual import events
 from textual.reactive import reactive
 
 from t5panel.contract.records import finite_or_none
+from t5panel.language import later, tr
 from t5panel.monitor.history import Snapshot
 from t5panel.monitor.steps import QUANTITIES, Quantity, StepLog
 from t5panel.render import loss_text
 from t5panel.tui.view import RunView
 from t5panel.tui.widgets.chart import Chart, Curve, extent, number_text, over
 from t5panel.tui.widgets.plot import Plot
+from t5panel.tui.widgets.steady import entitle
 from t5panel.tui.widgets.zoom import Zoom, followed, panned, revealed, whole, zoomed
 
 ZOOM_FACTOR = 0.5
 PAN_SHARE = 0.25
 TITLES: dict[Quantity, str] = {
-    "loss": "Loss per target token",
-    "learning_rate": "Learning rate",
-    "grad_norm": "Gradient norm",
-    "samples_per_second": "Samples per second",
+    "loss": later("Loss per target token"),
+    "learning_rate": later("Learning rate"),
+    "grad_norm": later("Gradient norm"),
+    "samples_per_second": later("Samples per second"),
 }
 NAMES: dict[Quantity, str] = {
-    "loss": "training",
-    "learning_rate": "learning rate",
-    "grad_norm": "gradient norm",
-    "samples_per_second": "samples/s",
+    "loss": later("training"),
+    "learning_rate": later("learning rate"),
+    "grad_norm": later("gradient norm"),
+    "samples_per_second": later("samples/s"),
 }
 
 
 class StepPlot(Plot):
     """One quantity over optimizer steps; of the loss also evaluations, as marks."""
 
-    view: reactive[RunView | None] = reactive(None)
-    log_scale: reactive[bool] = reactive(default=False)
-    quantity: reactive[Quantity] = reactive("loss")
-    zoom: reactive[Zoom | None] = reactive(None)
+    view: reactive[RunView | None] = reactive(None, repaint=False)
+    log_scale: reactive[bool] = reactive(default=False, repaint=False)
+    quantity: reactive[Quantity] = reactive("loss", repaint=False)
+    zoom: reactive[Zoom | None] = reactive(None, repaint=False)
     """The part in view; None for all of the run."""
-    cursor: reactive[int | None] = reactive(None)
+    cursor: reactive[int | None] = reactive(None, repaint=False)
     """The step whose values are told."""
 
     def watch_view(self) -> None:
@@ -149,9 +151,13 @@ class StepPlot(Plot):
 
     def _show(self) -> None:
         wait = self.view.snapshot.data_wait if self.view is not None and self.quantity == "samples_per_second" else None
-        waits = "" if wait is None else f", waits for data {wait:.0%} of the time"
-        part = f", steps {self.zoom.low:,.0f}–{self.zoom.high:,.0f}" if self.zoom else ""
-        self.border_title = f"{TITLES[self.quantity]}, {'log' if self.log_scale else 'linear'} scale{waits}{part}"
+        waits = "" if wait is None else tr(", waits for data {share:.0%} of the time", share=wait)
+        unread = self.view.snapshot.unread if self.view is not None else 0.0
+        reading = tr(", {share:.0%} read", share=1 - unread) if unread else ""
+        part = tr(", steps {low:,.0f}–{high:,.0f}", low=self.zoom.low, high=self.zoom.high) if self.zoom else ""
+        scale = tr("log scale") if self.log_scale else tr("linear scale")
+        title = tr("{title}, {scale}", title=tr(TITLES[self.quantity]), scale=scale)
+        entitle(self, f"{title}{waits}{part}{reading}")
         if self.view is not None:
             self.chart = step_chart(
                 self.view.snapshot, self.quantity, log=self.log_scale, zoom=self.zoom, cursor=self.cursor
@@ -163,10 +169,10 @@ def step_chart(
 ) -> Chart:
     """A quantity of a run; with the loss its evaluations when there are any."""
     steps = snapshot.steps
-    curves = [Curve(NAMES[quantity], partial(steps.columns, quantity), smooth=quantity != "learning_rate")]
+    curves = [Curve(tr(NAMES[quantity]), partial(steps.columns, quantity), smooth=quantity != "learning_rate")]
     done = [(one.step, one.eval_loss) for one in snapshot.evaluations if one.eval_loss is not None]
     if done and quantity == "loss":
-        name = f"evaluation {done[-1][1]:.3f}"
+        name = f"{tr('evaluation')} {done[-1][1]:.3f}"
         curves.append(Curve(name, over([step for step, _ in done], [loss for _, loss in done]), marks=True))
     last = max([step for step, _ in done[-1:]] + [steps.last or 1])
     return Chart(
@@ -174,7 +180,7 @@ def step_chart(
         x_high=zoom.high if zoom else extent(last, snapshot.max_steps),
         x_low=zoom.low if zoom else 1,
         log=log,
-        empty=f"no {'loss' if quantity == 'loss' else NAMES[quantity]} yet",
+        empty=tr("no loss yet") if quantity == "loss" else tr("no {quantity} yet", quantity=tr(NAMES[quantity])),
         cursor=cursor,
         readout=readout(steps, quantity, cursor) if cursor is not None else "",
     )
@@ -186,8 +192,12 @@ def readout(steps: StepLog, quantity: Quantity, cursor: int) -> str:
     if found is None:
         return ""
     step, values = found
-    words = [f"step {step:,}", f"loss {loss_text(finite_or_none(values['loss']))}", f"lr {values['learning_rate']:.1e}"]
+    words = [
+        tr("step {step:,}", step=step),
+        tr("loss {loss}", loss=loss_text(finite_or_none(values["loss"]))),
+        f"lr {values['learning_rate']:.1e}",
+    ]
     if quantity in ("grad_norm", "samples_per_second"):
         value = finite_or_none(values[quantity])
-        words.append(f"{NAMES[quantity]} {'—' if value is None else number_text(value)}")
+        words.append(f"{tr(NAMES[quantity])} {'—' if value is None else number_text(value)}")
     return "  ".join(words)

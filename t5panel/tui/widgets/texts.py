@@ -8,22 +8,23 @@ from textual.app import ComposeResult
 from textual.containers import VerticalScroll
 from textual.content import Content
 from textual.reactive import reactive
-from textual.widgets import Static
 
+from t5panel.language import tr
 from t5panel.monitor.history import Snapshot
-from t5panel.render import alert_text, change_texts, fault_lines, recovery_texts, result_lines
+from t5panel.render import alert_text, change_texts, fault_lines, recovery_texts, result_line, result_rows
 from t5panel.tui.parts import Part
 from t5panel.tui.view import RunView
+from t5panel.tui.widgets.steady import SteadyText, entitle
 
 
 class TextPane(VerticalScroll, can_focus=False):
     """A titled text about a run; each kind says what it shows."""
 
-    view: reactive[RunView | None] = reactive(None)
+    view: reactive[RunView | None] = reactive(None, repaint=False)
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
-        self._text = Static()
+        self._text = SteadyText()
 
     def compose(self) -> ComposeResult:
         """One text."""
@@ -31,7 +32,7 @@ class TextPane(VerticalScroll, can_focus=False):
 
     def say(self, content: Content) -> None:
         """Show this text."""
-        self._text.update(content)
+        self._text.show(content)
 
 
 class LogPane(TextPane):
@@ -41,8 +42,10 @@ class LogPane(TextPane):
         """Show the newest lines."""
         if view is None:
             return
-        self.border_title = f"Log of {view.log_name}"
-        self.say(Content("\n".join(view.log_lines)) if view.log_lines else Content("empty so far").stylize("$quiet"))
+        entitle(self, tr("Log of {name}", name=tr(view.log_name)))
+        self.say(
+            Content("\n".join(view.log_lines)) if view.log_lines else Content(tr("empty so far")).stylize("$quiet")
+        )
         self.scroll_end(animate=False)
 
 
@@ -52,7 +55,7 @@ class EndingPane(TextPane):
     def watch_view(self, view: RunView | None) -> None:
         """Show the summary, or what went wrong."""
         self.display = view is not None and not view.snapshot.state.alive
-        self.border_title = "Result" if view is None or view.snapshot.result is not None else "What next"
+        entitle(self, tr("Result") if view is None or view.snapshot.result is not None else tr("What next"))
         if view is not None and self.display:
             self.say(Content.assemble(*ending_parts(view)).rstrip())
 
@@ -62,7 +65,7 @@ class PredictionPane(TextPane):
 
     def watch_view(self, view: RunView | None) -> None:
         """Show them; nothing before the first evaluation."""
-        self.border_title = "Predictions"
+        entitle(self, tr("Predictions"))
         if view is not None:
             self.say(Content.assemble(*prediction_parts(view.snapshot)).rstrip())
 
@@ -70,9 +73,8 @@ class PredictionPane(TextPane):
 def ending_parts(view: RunView) -> Iterator[Part]:
     """How a run ended, and the next thing to do."""
     snapshot = view.snapshot
-    for line in result_lines(snapshot):
-        name, value = line[:15], line[15:]
-        yield from ((name, "$quiet"), f"{value}\n")
+    for name, value in result_rows(snapshot):
+        yield from ((result_line(name, ""), "$quiet"), f"{value}\n")
     for text in change_texts(snapshot.info.changes):
         yield from (("≠ ", "$accent"), f"{text}\n")
     for text in recovery_texts(snapshot.info.recoveries):
@@ -84,25 +86,27 @@ def ending_parts(view: RunView) -> Iterator[Part]:
     if snapshot.state.phase == "finished":
         return
     if snapshot.checkpoint is not None:
-        yield from (("r", "bold $accent"), f" resumes from step {snapshot.checkpoint.step:,}\n")
+        yield from (("r ", "bold $accent"), tr("resumes from step {step:,}", step=snapshot.checkpoint.step), "\n")
     else:
-        yield from (("r", "bold $accent"), " starts it again: it has no checkpoint\n")
+        yield from (("r ", "bold $accent"), tr("starts it again: it has no checkpoint"), "\n")
     if snapshot.state.phase == "failed":
-        yield from (("d", "bold $accent"), f" shows {_details(snapshot)} and where its logs are\n")
+        yield from (("d ", "bold $accent"), _details(snapshot), "\n")
 
 
 def _details(snapshot: Snapshot) -> str:
     diagnosis = snapshot.diagnosis
     if diagnosis is None or not diagnosis.detail:
-        return "what is known"
-    return "what its log says" if diagnosis.rank is None else f"the traceback of rank {diagnosis.rank}"
+        return tr("shows what is known and where its logs are")
+    if diagnosis.rank is None:
+        return tr("shows what its log says and where its logs are")
+    return tr("shows the traceback of rank {rank} and where its logs are", rank=diagnosis.rank)
 
 
 def prediction_parts(snapshot: Snapshot) -> Iterator[Part]:
     """Prompt, answer and reference of each row, short."""
     evaluations = snapshot.evaluations
     if not evaluations or not evaluations[-1].samples:
-        yield ("none yet: they come with an evaluation", "$quiet")
+        yield (tr("none yet: they come with an evaluation"), "$quiet")
         return
     for row in evaluations[-1].samples:
         yield from ((_short(row.prompt) + "\n", "$quiet"), ("→ ", "$accent"), _short(row.prediction) + "\n")
