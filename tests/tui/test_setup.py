@@ -142,6 +142,42 @@ async def test_a_contradiction_between_settings_is_a_fault_too() -> None:
         assert "launcher 'accelerate' cannot start method 'deepspeed'" in " ".join(shown(pilot, PlanPane).split())
 
 
+async def test_every_fault_stands_at_its_setting_whatever_kind_it_is() -> None:
+    async with panel().run_test(size=(120, 100)) as pilot:
+        await planned(pilot)
+
+        await pilot.press("a", "e", "x", "down", "0")
+        rows = {row.field.key: row for row in pilot.app.screen.query(FieldRow)}
+        rows["train.optim"].editor.focus()
+        await pilot.press("right")
+        await pilot.pause()
+        typed = {key for key, row in rows.items() if row.fault}
+        rows["train.per_device_train_batch_size"].editor.focus()
+        await pilot.press("backspace", "down", "backspace")
+        await pilot.pause()
+
+        assert typed == {"train.per_device_train_batch_size", "train.gradient_accumulation_steps"}
+        assert {key: row.fault for key, row in rows.items() if row.fault} == {
+            ZERO_STAGE: "adafactor's factored state cannot be sharded by ZeRO 1-3; use adamw_torch_fused or stage 0"
+        }
+
+
+async def test_what_is_wrong_with_files_and_cards_stands_at_its_setting_too(tmp_path: Path) -> None:
+    async with panel(ONE_SMALL_CARD, data__train=str(tmp_path / "gone.jsonl")).run_test(size=SIZE) as pilot:
+        await planned(pilot)
+        rows = {row.field.key: row.fault for row in pilot.app.screen.query(FieldRow) if row.fault}
+        form = " ".join(shown(pilot, FormPane).split())
+
+        await pilot.press("e", "down", "down", "1")
+        await pilot.pause()
+        edited = {row.field.key for row in pilot.app.screen.query(FieldRow) if row.fault}
+
+        assert set(rows) == {"data.train", "num_gpus"}
+        assert "✗ 3 cards were asked for, 1 found" in form
+        assert "✗ no file or folder" in form
+        assert edited == {"data.train"}
+
+
 async def test_an_emptied_field_goes_back_to_what_the_preset_says() -> None:
     async with panel().run_test(size=SIZE) as pilot:
         await planned(pilot)

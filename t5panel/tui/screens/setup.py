@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -11,7 +12,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container
 from textual.content import Content
-from textual.events import DescendantBlur, Resize
+from textual.events import DescendantBlur
 from textual.screen import Screen
 from textual.timer import Timer
 from textual.widgets import Static
@@ -26,7 +27,7 @@ from t5panel.plan.planning import Plan, batch_formula
 from t5panel.plan.solve import Suggestion
 from t5panel.render import rehearsal_headline
 from t5panel.session import Prospect, can_queue, glance_at, save_as
-from t5panel.tui.draft import Checked, Draft, check, command_line, methods, script
+from t5panel.tui.draft import Checked, Draft, check, command_line, found_by_key, methods, script
 from t5panel.tui.faults import planning_faults
 from t5panel.tui.fields import ZERO_STAGE, form_fields, read, text_of, value_at
 from t5panel.tui.look_text import lengths_line
@@ -49,8 +50,6 @@ SETTLE_SECONDS = 0.5
 """From the form to a start: enter is pressed twice easily, and a start is three ranks."""
 MACHINE_SECONDS = 2.0
 """A reading of the machine holds this long."""
-TWO_COLUMNS = 72
-"""Cells from which form and plan stand side by side."""
 SHARDED = ("deepspeed", "llamafactory")
 
 
@@ -87,6 +86,7 @@ class SetupScreen(Screen[None]):
         self._suggestion: Suggestion | None = None
         self._prospect: Prospect | None = None
         self._texts: dict[str, tuple[Any, str]] = {}
+        self._found: Mapping[str, str] = {}
         self._data_look: DataLook | None = None
         self._looked_at: tuple[str, ModelSpec] | None = None
 
@@ -100,10 +100,6 @@ class SetupScreen(Screen[None]):
             yield PlanPane()
         yield CommandPane()
         yield KeyBar()
-
-    def on_resize(self, event: Resize) -> None:
-        """One column where two have no room."""
-        self.set_class(event.size.width < TWO_COLUMNS, "-single")
 
     def on_screen_resume(self) -> None:
         """Look again: what runs by now takes memory."""
@@ -143,6 +139,8 @@ class SetupScreen(Screen[None]):
         pane = self.query_one(PlanPane)
         pane.state = PlanState(pane.state.formula, plan, event.faults)
         self.query_one(CommandPane).command = event.prospect.command if event.prospect else None
+        self._found = found_by_key(plan, self._keys) if plan else {}
+        self.query_one(FormPane).state = self._form_state(replace_all=False)
         self._show_banner(plan)
         self._offer(plan)
 
@@ -171,7 +169,7 @@ class SetupScreen(Screen[None]):
         """Into the form."""
         self.add_class("-editing")
         focus = self.query_one(FormPane).focus_first
-        if self.has_class("-single"):
+        if self.has_class("-slim"):
             self.call_after_refresh(focus)  # it is shown only now
         else:
             focus()
@@ -280,6 +278,9 @@ class SetupScreen(Screen[None]):
 
     def _take(self, draft: Draft, *, replace_all: bool = False) -> None:
         """Check a draft at once and look ahead a moment later."""
+        before, after = self._draft.own_edits, draft.own_edits
+        kept = {} if replace_all else self._found
+        self._found = {key: text for key, text in kept.items() if before.get(key) == after.get(key)}
         self._draft, self._number = draft, self._number + 1
         self._checked = check(draft, self._machine, self._keys)
         self.query_one(FormPane).state = self._form_state(replace_all=replace_all)
@@ -308,7 +309,7 @@ class SetupScreen(Screen[None]):
         return FormState(
             texts={key: self._text_of(key, value) for key, value in {**values, **whole}.items()},
             edited=frozenset(edits),
-            faults={key: fault.message for key, fault in self._checked.faults.items()},
+            faults={**self._found, **{key: fault.message for key, fault in self._checked.faults.items()}},
             hidden=frozenset() if spec is None or spec.method in SHARDED else frozenset({ZERO_STAGE, "deepspeed"}),
             notes=self._notes(spec),
             replace_all=replace_all,
