@@ -20,6 +20,8 @@ from t5panel.tui.widgets.methods import MethodList
 from .panels import NO_CARDS, THREE_CARDS, THREE_NAMED_CARDS, panel, planned, screen_text, until
 from .recorded import DISK, SPIKE, STALL, crashed, diagnosed, ended, finished, living, paused, tell
 from .test_data_picker import looked, panel_with_data
+from .test_model_picker import cache as cache  # noqa: PLC0414 - a fixture
+from .test_model_picker import opened
 
 Compare = Callable[..., bool]
 sizes = pytest.mark.parametrize("size", [(80, 24), (120, 30)], ids=["80x24", "120x30"])
@@ -118,6 +120,14 @@ def test_setup_that_does_not_fit(snap_compare: Compare) -> None:
 @sizes
 def test_the_whole_plan(snap_compare: Compare, size: tuple[int, int]) -> None:
     assert snap_compare(panel(THREE_NAMED_CARDS), run_before=whole, terminal_size=size)
+
+
+@sizes
+@pytest.mark.usefixtures("cache")
+def test_the_model_picker(snap_compare: Compare, monkeypatch: pytest.MonkeyPatch, size: tuple[int, int]) -> None:
+    monkeypatch.setattr("t5panel.tui.screens.setup.folder_of", lambda _: Path("models"))
+    Path("models/mine").mkdir(parents=True)
+    assert snap_compare(panel(THREE_NAMED_CARDS), run_before=opened, terminal_size=size)
 
 
 @sizes

@@ -33,6 +33,7 @@ from t5panel.tui.fields import ZERO_STAGE, form_fields, read, text_of, value_at
 from t5panel.tui.look_text import lengths_line
 from t5panel.tui.messages import LookedAhead, StartRequested
 from t5panel.tui.screens.data_picker import DataChoice, DataPicker, folder_of
+from t5panel.tui.screens.model_picker import ModelPicker
 from t5panel.tui.screens.save import SaveDialog
 from t5panel.tui.screens.whole_plan import Copied, WholePlanDialog
 from t5panel.tui.services import Services
@@ -58,6 +59,7 @@ class SetupScreen(Screen[None]):
 
     AUTO_FOCUS = "MethodList"
     BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("m", "pick('model.name_or_path')", "model", tooltip="Choose the model: built in, downloaded, a folder"),
         Binding("d", "pick('data.train')", "data", tooltip="Choose the data: columns, rows, lengths in tokens"),
         Binding("f", "suggestion", "improve", tooltip="Set what the plan suggests: what fits, or is faster"),
         Binding("w", "queue", "queue", tooltip="Queue the run: it starts when its cards are free"),
@@ -181,12 +183,19 @@ class SetupScreen(Screen[None]):
             self.notify(tr("set right what is red first"), severity="warning")
             return
 
-        def answer(choice: DataChoice | None) -> None:
+        def take_data(choice: DataChoice | None) -> None:
             if choice is not None:
                 self._take_data(key, choice)
 
+        def take_model(name: str | None) -> None:
+            if name is not None:
+                self._take(self._draft.with_value(key, name))
+
         folder = folder_of((value_at(spec, key), spec.data.train))
-        self.app.push_screen(DataPicker(spec, folder, self._services), answer)
+        if key.startswith("model."):
+            self.app.push_screen(ModelPicker(value_at(spec, key) or "", folder), take_model)
+        else:
+            self.app.push_screen(DataPicker(spec, folder, self._services), take_data)
 
     def _take_data(self, key: str, choice: DataChoice) -> None:
         draft = self._draft.with_value(key, choice.path)

@@ -21,7 +21,7 @@ from t5panel.language import later, tr
 from t5panel.tui.fields import FormField
 from t5panel.tui.widgets.cycle import Cycle
 
-PICKED = ("data.train", "data.validation")
+PICKED = ("data.train", "data.validation", "model.name_or_path")
 RESTING_HELP = later("e edits · a shows every setting")
 
 WALK = (
