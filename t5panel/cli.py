@@ -304,6 +304,27 @@ def attach(*, run: str, as_json: bool) -> None:
         note("\n" + tr("left; the run goes on: t5panel attach {run}", run=found.run_id))
 
 
+@main.command("note")
+@click.argument("run")
+@click.argument("text", required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@ends_with_exit_code
+def note_on(*, run: str, text: str | None, as_json: bool) -> None:
+    """Print the note on a run, or write TEXT as its note; an empty one takes it away."""
+    from t5panel.launch.notes import write_note
+    from t5panel.monitor.runs import read_note
+    from t5panel.session import find_run
+
+    found = find_run(run)
+    if text is not None:
+        write_note(found, text)
+    kept = read_note(found)
+    if as_json:
+        say_json({"run_id": found.run_id, "note": kept})
+    elif text is None:
+        say(kept)
+
+
 @main.command()
 @click.argument("run")
 @click.option("--now", is_flag=True, help="Kill at once, without a checkpoint.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -80,17 +81,27 @@ def _follow_live(story: Iterator[tuple[Snapshot, tuple[Event, ...]]], console: C
 
 
 def _follow_plainly(story: Iterator[tuple[Snapshot, tuple[Event, ...]]]) -> Snapshot:
-    """One line at most every 10 seconds, and whenever the phase changes; seldom while nothing runs."""
-    shown_at, shown_phase = 0.0, ""
+    teller = PlainTeller()
     for snapshot, news in story:
-        now, phase = time.monotonic(), snapshot.state.phase
-        lines = [news_line(event) for event in news]
-        if phase != shown_phase or now - shown_at >= (PAUSED_SECONDS if phase == "paused" else PLAIN_SECONDS):
-            lines.append(progress_line(snapshot))
-            shown_at, shown_phase = now, phase
-        sys.stderr.write("".join(f"{line}\n" for line in lines))
+        sys.stderr.write("".join(f"{line}\n" for line in teller.lines(snapshot, news, time.monotonic())))
         sys.stderr.flush()
     return snapshot
+
+
+class PlainTeller:
+    """What is told without a terminal: events at once, progress at most every 10 seconds, seldom while nothing runs."""
+
+    def __init__(self) -> None:
+        self._told_at, self._phase = -math.inf, ""
+
+    def lines(self, snapshot: Snapshot, news: Iterable[Event], now: float) -> list[str]:
+        """What to say at a moment, in seconds of a clock that never goes back."""
+        lines, phase = [news_line(event) for event in news], snapshot.state.phase
+        pause = PAUSED_SECONDS if phase == self._phase == "paused" else PLAIN_SECONDS
+        if now - self._told_at >= pause:
+            self._told_at, self._phase = now, phase
+            lines.append(progress_line(snapshot))
+        return lines
 
 
 def _progress(snapshot: Snapshot) -> tuple[float, float | None]:

@@ -1,6 +1,8 @@
-"""What a run holds right now as tables on a terminal: a row per card, a row per rank, the host."""
+"""What a run does right now as tables on a terminal: its speed, a row per card and per rank, what is safe."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
 
 from rich.console import Group
 from rich.progress_bar import ProgressBar
@@ -12,18 +14,48 @@ from t5panel.contract.records import Sample
 from t5panel.language import tr
 from t5panel.monitor.history import Snapshot
 from t5panel.plan.machine import GIB
-from t5panel.render import NEARLY_FULL, mib
+from t5panel.render import NEARLY_FULL, loss_text, mib
+from t5panel.render_figures import figure_words, time_words
 
 BAR_CELLS = 20
 
 
 def live_tables(snapshot: Snapshot) -> Group:
-    """Memory, use, power and heat of each card; memory of each rank and of the host. Nothing before a reading."""
-    sample = snapshot.sample
-    if sample is None or not snapshot.state.alive:
+    """Speed and where the time goes; each card; memory of each rank and of the host; what was evaluated and saved.
+
+    Nothing of an ended run.
+    """
+    if not snapshot.state.alive:
         return Group()
-    tables = [_memory(sample)] if not sample.cards else [_cards(sample), _memory(sample)]
-    return Group(*tables)
+    sample = snapshot.sample
+    readings = () if sample is None else (*([_cards(sample)] if sample.cards else []), _memory(sample))
+    return Group(_lines(speed_lines(snapshot)), *readings, _lines(safe_lines(snapshot)))
+
+
+def speed_lines(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
+    """How fast it is and where the time of a step goes; nothing before the first step and while it is paused."""
+    if snapshot.last is None or snapshot.state.phase == "paused":
+        return
+    yield tr("speed"), " · ".join(figure_words(snapshot))
+    if snapshot.time_shares is not None:
+        yield tr("time"), " · ".join(time_words(snapshot.time_shares))
+
+
+def safe_lines(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
+    """The last evaluation and the last checkpoint."""
+    if snapshot.evaluations:
+        done = snapshot.evaluations[-1]
+        chrf = f" · chrF {done.chrf:.1f}" if done.chrf is not None else ""
+        yield tr("eval"), f"{tr('loss')} {loss_text(done.eval_loss)}{chrf} · {tr('step')} {done.step:,}"
+    if snapshot.checkpoint is not None:
+        yield tr("saved"), tr("checkpoint of step {step:,}", step=snapshot.checkpoint.step)
+
+
+def _lines(rows: Iterable[tuple[str, str]]) -> Table:
+    table = Table.grid(padding=(0, 2))
+    for name, text in rows:
+        table.add_row("  " + left(name, 6), text)
+    return table
 
 
 def _cards(sample: Sample) -> Table:

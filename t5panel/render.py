@@ -22,6 +22,7 @@ from t5panel.plan.machine import GIB
 from t5panel.plan.memory import CardMemory
 from t5panel.plan.planning import Plan, batch_formula
 from t5panel.plan.records import Prediction
+from t5panel.render_figures import figure_words, figures_json
 from t5panel.render_speed import estimate_json, estimate_lines
 
 SEVERITY_MARK = {"info": "·", "warning": "!", "error": "✗"}
@@ -274,7 +275,7 @@ def prediction_lines(predictions: Iterable[Prediction]) -> Iterator[str]:
 
 
 def progress_line(snapshot: Snapshot, *, briefly: bool = False) -> str:
-    """A run's present state on one line; `briefly`: without the memory, which stands elsewhere."""
+    """A run's present state on one line; `briefly`: without speed and memory, which stand elsewhere."""
     state, last = snapshot.state, snapshot.last
     if state.phase == "paused":
         word, text = phase_word(state), pause_text(snapshot.info, state, snapshot.taken)
@@ -284,9 +285,8 @@ def progress_line(snapshot: Snapshot, *, briefly: bool = False) -> str:
         done = f" {tr(progress.what)} {progress.done:,}/{progress.total:,}" if progress else ""
         return f"{tr(state.phase)}: {tr(state.message)}{done}"
     words = _step_words(snapshot)
-    if snapshot.samples_per_second:
-        words.append(tr("{rate:.1f} samples/s", rate=snapshot.samples_per_second))
-    words += data_wait_words(snapshot)
+    if not briefly:
+        words += [*figure_words(snapshot), *data_wait_words(snapshot)]
     if snapshot.sample and snapshot.sample.ranks and not briefly:
         words.append("RAM " + " ".join(f"{rank.rss / 2**20:.0f}" for rank in snapshot.sample.ranks) + " MiB")
     if snapshot.sample and snapshot.sample.cards and not briefly:
@@ -428,6 +428,8 @@ def summary_lines(snapshot: Snapshot) -> Iterator[str]:
     yield from (result_line(tr("changed"), text) for text in change_texts(snapshot.info.changes))
     yield from (result_line(tr("recovered"), text) for text in recovery_texts(snapshot.info.recoveries))
     yield from (result_line(tr("alert"), alert_text(alert)) for alert in snapshot.alerts)
+    if snapshot.note:
+        yield result_line(tr("note"), snapshot.note)
     if snapshot.rejected_lines:
         text = tr("{count:,} lines of its files that cannot be read", count=snapshot.rejected_lines)
         yield result_line(tr("left out"), text)
@@ -500,6 +502,7 @@ def snapshot_json(snapshot: Snapshot) -> dict[str, Any]:
     return {
         "run_id": snapshot.run.run_id,
         "path": str(snapshot.run.path),
+        "note": snapshot.note,
         "phase": snapshot.state.phase,
         "message": snapshot.state.message,
         "alive": snapshot.state.alive,
@@ -517,6 +520,7 @@ def snapshot_json(snapshot: Snapshot) -> dict[str, Any]:
         "result": msgspec.to_builtins(snapshot.result) if snapshot.result else None,
         "vram": _vram_json(vram_peak(snapshot)),
         "samples_per_second": snapshot.samples_per_second,
+        **figures_json(snapshot),
         "rejected_lines": snapshot.rejected_lines,
         "prepared": msgspec.to_builtins(snapshot.prepared) if snapshot.prepared else None,
     }

@@ -267,6 +267,7 @@ _RUN: tuple[tuple[str, Callable[[Figures], str]], ...] = (
     (later("model"), lambda run: _text(run.setup.model, str)),
     (later("batch"), _batch),
     (later("techniques"), lambda run: techniques(run.setup)),
+    (later("note"), lambda run: run.note or UNKNOWN),
 )
 _MEASURED: tuple[tuple[str, Callable[[Figures], str]], ...] = (
     (later("steps"), _steps),

@@ -73,6 +73,11 @@ class RunDir:
         return self.path / "request.json"
 
     @property
+    def note(self) -> Path:
+        """The user's own words about the run, one line of UTF-8 text; written by a front."""
+        return self.path / "note.txt"
+
+    @property
     def lock(self) -> Path:
         """Held by the one supervisor."""
         return self.path / "lock"

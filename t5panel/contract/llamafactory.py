@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from t5panel.contract.deepspeed_keys import FILLED_FROM_TRAIN
 from t5panel.contract.layout import RunDir
 from t5panel.contract.shapes import is_builtin
 
@@ -138,8 +139,6 @@ def _training(spec: RunSpec) -> dict[str, Any]:
 
 def engine_settings(spec: RunSpec) -> dict[str, Any]:
     """The user's DeepSpeed JSON; what `train` decides is "auto", which the Trainer fills in from its arguments."""
-    from t5panel.contract.spec import FILLED_FROM_TRAIN
-
     given = {key: value for key, value in (spec.deepspeed or {}).items() if key not in FILLED_FROM_TRAIN}
     return {
         **given,

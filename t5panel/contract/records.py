@@ -46,6 +46,8 @@ class Step(Record, frozen=True, tag_field="kind", tag="step"):
     """Peak bytes allocated by torch on rank 0's card since the start."""
     vram_reserved: int | None = None
     """Peak bytes reserved by torch on rank 0's card since the start."""
+    communication_seconds: float | None = None
+    """Part of step_seconds that rank 0 waited for other ranks' gradients, of the newest step that DDP timed."""
 
 
 class Prediction(Record, frozen=True):

@@ -19,7 +19,7 @@ from t5panel.monitor.measured import (
     read_machine_use,
     read_training,
 )
-from t5panel.monitor.runs import RunState, read_info, read_result, read_state
+from t5panel.monitor.runs import RunState, read_info, read_note, read_result, read_state
 from t5panel.plan.forecast import DEFAULT_SAMPLES
 from t5panel.plan.speed import JOULES_PER_KWH
 
@@ -131,6 +131,8 @@ class Figures:
     """How it ended, or what it does."""
     alive: bool
     rehearsal: bool
+    note: str
+    """The user's own words."""
     settings_changed: int
     """How often its settings changed on the way."""
     setup: Setup
@@ -197,6 +199,7 @@ def read_run(run: RunDir, *, samples: int = DEFAULT_SAMPLES, price: float | None
         message=_sentence(state),
         alive=state.alive,
         rehearsal=info.rehearsal,
+        note=read_note(run),
         settings_changed=len(changes),
         setup=setup,
         learning=_learning(training),
@@ -233,17 +236,17 @@ def compare_runs(runs: Iterable[RunDir], *, samples: int, price: float | None) -
 
 def differing_settings(specs: Sequence[Mapping[str, Any]]) -> tuple[Setting, ...]:
     """The dotted keys whose values differ, in the order of the specs."""
-    flat = [dict(_flat(spec)) for spec in specs]
+    flat = [dict(flat_settings(spec)) for spec in specs]
     keys = dict.fromkeys(key for values in flat for key in values)
     rows = (Setting(key, tuple(values.get(key) for values in flat)) for key in keys)
     return tuple(row for row in rows if any(value != row.values[0] for value in row.values))
 
 
-def _flat(spec: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flat_settings(spec: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Dotted keys and their values; what is not set is left out."""
     for key, value in spec.items():
         if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
+            yield from flat_settings(value, f"{prefix}{key}.")
         elif value is not None:
             yield prefix + key, value
 

@@ -16,12 +16,14 @@ from t5panel.contract.metrics import metrics_that_count
 from t5panel.contract.reading import records_in
 from t5panel.contract.records import Evaluation, RunInfo, Sample, Step
 from t5panel.errors import PreflightError, UsageError
+from t5panel.monitor.compare import flat_settings
 from t5panel.monitor.proc import how_it_ended
-from t5panel.monitor.runs import read_info
+from t5panel.monitor.runs import read_info, read_note, read_state
 
 Row = Sequence[object]
 TENSORBOARD_MODULE = "t5panel.trainers.tensorboard"
 EXTRA = "pip install 't5panel[tensorboard]'"
+RUN_COLUMNS = ("name", "value")
 STEP_COLUMNS = tuple(field.name for field in msgspec.structs.fields(Step))
 EVALUATION_COLUMNS = ("time", "step", "eval_loss", "chrf", "bleu", "seconds")
 CARD_COLUMNS = ("used", "total", "utilization", "power", "temperature")
@@ -30,7 +32,7 @@ HOST_COLUMNS = ("ram_used", "ram_limit")
 
 
 def write_csv(run: RunDir, folder: Path) -> tuple[Path, ...]:
-    """steps.csv, evaluations.csv and samples.csv of a run; what is not known is an empty cell. Units as in records.
+    """steps.csv, evaluations.csv, samples.csv and run.csv; what is not known is an empty cell. Units as in records.
 
     Raises: OSError when the folder cannot be written or the run's records cannot be read.
     """
@@ -40,6 +42,7 @@ def write_csv(run: RunDir, folder: Path) -> tuple[Path, ...]:
         "steps.csv": (STEP_COLUMNS, _metric_rows(run, Step, STEP_COLUMNS)),
         "evaluations.csv": (EVALUATION_COLUMNS, _metric_rows(run, Evaluation, EVALUATION_COLUMNS)),
         "samples.csv": (_sample_columns(info), _sample_rows(run, info)),
+        "run.csv": (RUN_COLUMNS, _run_rows(run, info)),
     }
     for name, (columns, rows) in tables.items():
         draft = folder / f".{name}.tmp"
@@ -67,6 +70,14 @@ def write_events(run: RunDir, folder: Path) -> int:
         words = done.stderr.strip().splitlines()[-1:] or [how_it_ended(done.returncode)]
         raise UsageError.of(str(folder), f"no event files were written: {words[0]}")
     return int(done.stdout)
+
+
+def _run_rows(run: RunDir, info: RunInfo) -> Iterator[Row]:
+    """What the run is, how it is, the user's note, and every setting by its dotted key."""
+    state = read_state(run)
+    yield from (("run_id", info.run_id), ("preset", info.preset), ("created", info.created))
+    yield from (("phase", state.phase), ("message", state.message), ("note", read_note(run)))
+    yield from flat_settings(info.spec)
 
 
 def _metric_rows(run: RunDir, kind: type[Step | Evaluation], columns: Sequence[str]) -> Iterator[Row]:

@@ -27,7 +27,9 @@ from t5panel.contract.records import (
     Step,
 )
 from t5panel.monitor.alerts import active_alerts
-from t5panel.monitor.runs import RunState, read_info, read_prepared, read_result, read_state
+from t5panel.monitor.energy import Energy, EnergyMeter
+from t5panel.monitor.pace import TimeShares, Utilization, time_shares, tokens_per_second, utilization
+from t5panel.monitor.runs import RunState, read_info, read_note, read_prepared, read_result, read_state
 from t5panel.monitor.steps import StepLog
 from t5panel.monitor.tail import BLOCK, Tail
 from t5panel.monitor.training_log import TrainingLog
@@ -65,6 +67,10 @@ class Snapshot:
     """Alerts that still stand, however long ago they were raised; the worst first."""
     event_count: int = 0
     """Events since the run was created, those that are no longer in `events` too."""
+    energy: Energy | None = None
+    """Of its cards while its ranks lived; None where NVML did not say any power."""
+    note: str = ""
+    """The user's own words."""
     unread: float = 0.0
     """The share of its metrics that was not read yet: a run of weeks takes seconds."""
 
@@ -98,6 +104,21 @@ class Snapshot:
         return sum(step.data_wait_seconds for step in self.recent_steps) / seconds if seconds else None
 
     @property
+    def tokens_per_second(self) -> float | None:
+        """Target tokens per second over the last steps, all ranks together."""
+        return tokens_per_second(self.recent_steps, self.start.step if self.start else 0)
+
+    @property
+    def time_shares(self) -> TimeShares | None:
+        """Where the time of the last steps went."""
+        return time_shares(self.recent_steps)
+
+    @property
+    def utilization(self) -> Utilization | None:
+        """Of the cards' peak, at the rate of the last steps (MFU)."""
+        return utilization(self.info, self.prepared, self.samples_per_second)
+
+    @property
     def seconds_left(self) -> float | None:
         """Estimated seconds to the last step, at the present rate; None while the run stalls."""
         rate = None if any(alert.name == "stall" for alert in self.alerts) else self.samples_per_second
@@ -119,6 +140,7 @@ class History:
         self._samples: deque[Sample] = deque(maxlen=KEPT_SAMPLES)
         self._events: deque[Event] = deque(maxlen=KEPT_EVENTS)
         self._event_count = 0
+        self._energy = EnergyMeter()
         self._alerts: tuple[Event, ...] = ()
         self._rejected = 0
 
@@ -151,6 +173,8 @@ class History:
             prepared=read_prepared(self._run),
             alerts=self._alerts,
             event_count=self._event_count,
+            energy=self._energy.energy,
+            note=read_note(self._run),
             unread=training.unread,
         )
 
@@ -172,7 +196,9 @@ class History:
             self._info, self._info_stamp = read_info(self._run), stamp
 
     def _add_samples(self, block: bytes) -> None:
-        self._samples.extend(self._decoded(block, self._decode_sample))
+        samples = self._decoded(block, self._decode_sample)
+        self._samples.extend(samples)
+        self._energy.add(samples)
 
     def _add_events(self, block: bytes) -> None:
         for event in self._decoded(block, self._decode_event):

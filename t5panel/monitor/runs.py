@@ -16,6 +16,8 @@ from t5panel.monitor.evidence import kills_at_logout
 from t5panel.monitor.proc import boot_id, is_alive
 
 R = TypeVar("R")
+NOTE_BYTES = 4096
+"""Of the longest note."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +96,16 @@ def read_prepared(run: RunDir) -> Prepared | None:
 def read_progress(run: RunDir) -> Progress | None:
     """progress.json of a run, None when nothing is being prepared."""
     return _read(run.progress, Progress)
+
+
+def read_note(run: RunDir) -> str:
+    """The user's note on a run, on one line; empty without one."""
+    try:
+        with run.note.open("rb") as file:
+            text = file.read(NOTE_BYTES).decode(errors="replace")
+    except OSError:
+        return ""
+    return "".join(sign if sign.isprintable() else " " for sign in " ".join(text.split()))
 
 
 def user_faults(run: RunDir) -> tuple[Fault, ...]:

@@ -26,6 +26,7 @@ from t5panel.trainers.ranks import Ranks
 from t5panel.trainers.report import Reporter
 from t5panel.trainers.resumable import check_resumable, identity_of
 from t5panel.trainers.store import prepared_of
+from t5panel.trainers.waiting import gradient_wait
 
 Duty = Literal["log", "evaluate", "save"]
 log = logging.getLogger(__name__)
@@ -65,6 +66,8 @@ class Job:
             self.split, me.spec, rank=ranks.rank, first_step=self.first_step, last_step=self.steps
         )
         self._current = Accumulation([], 1.0, 0.0)
+        self.timed: nn.Module | None = None
+        """The model as DDP wraps it, where DDP does: records then say how long it waits for other ranks."""
         self._saved_at = self._tried_at = self.first_step if self.checkpoint else -1
 
     def accumulations(self) -> Iterator[tuple[int, list[Batch]]]:
@@ -132,7 +135,12 @@ class Job:
 
     def log(self, step: int, *, learning_rate: float, grad_norm: Tensor | float | None) -> None:
         """Record the loss since the last record. Waits for the GPU."""
-        self.reporter.step(step, learning_rate=learning_rate, grad_norm=None if grad_norm is None else float(grad_norm))
+        self.reporter.step(
+            step,
+            learning_rate=learning_rate,
+            grad_norm=None if grad_norm is None else float(grad_norm),
+            communication=None if self.timed is None else gradient_wait(self.timed),
+        )
 
     def evaluate(self, step: int, evaluation: Callable[[], Evaluation]) -> None:
         """Evaluate and record it."""

@@ -75,6 +75,11 @@ class JobTrainer(Seq2SeqTrainer):  # type: ignore[misc]
         """Save what the Trainer itself resumes from, through our staging folder and marker."""
         self.job.save(self.state.global_step, self._write)
 
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Log as the Trainer does, once it is known what DDP made of the model."""
+        self.job.timed = self.model_wrapped
+        super().log(logs, start_time)
+
     def _load_rng_state(self, checkpoint: str | None) -> None:
         """The last thing the Trainer restores before it trains. Its own way knows no rank without a file."""
         if checkpoint is not None and not self.is_deepspeed_enabled:

@@ -54,6 +54,7 @@ def train(me: Rank) -> None:
     def evaluation() -> Evaluation:
         return job.evaluator.evaluate(model, plain_model, step, accelerator.autocast())
 
+    job.timed = model
     job.start(parameter_count(plain_model))
     for step, batches in job.accumulations():
         for number, batch in enumerate(batches, start=1):

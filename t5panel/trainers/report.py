@@ -107,8 +107,10 @@ class Reporter:
         """What the ranks do from now on."""
         self._write(Status(time.time(), step, phase))  # type: ignore[arg-type]
 
-    def step(self, step: int, *, learning_rate: float, grad_norm: float | None) -> None:
-        """Record the steps since the last record, up to `step`."""
+    def step(
+        self, step: int, *, learning_rate: float, grad_norm: float | None, communication: float | None = None
+    ) -> None:
+        """Record the steps since the last record, up to `step`; `communication`: what one of them waited for others."""
         meter = self.meter
         [loss_sum] = self._ranks.sum([meter.summed_loss()])
         seconds = meter.seconds
@@ -137,6 +139,7 @@ class Reporter:
                 data_wait_seconds=meter.waited / max(meter.steps, 1),
                 vram_allocated=torch.cuda.max_memory_allocated() if on_card else None,
                 vram_reserved=torch.cuda.max_memory_reserved() if on_card else None,
+                communication_seconds=communication,
             )
         )
         meter.reset()

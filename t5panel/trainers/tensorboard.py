@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
+from t5panel.contract.layout import RunDir
 from t5panel.contract.metrics import metrics_that_count
 from t5panel.contract.records import Checkpoint, Evaluation, Metric, Step
 
@@ -28,6 +30,7 @@ def scalars(metric: Metric) -> Iterator[Scalar]:
                 "train/epoch": metric.epoch,
                 "time/step_seconds": metric.step_seconds,
                 "time/data_wait_seconds": metric.data_wait_seconds,
+                "time/communication_seconds": metric.communication_seconds,
             }
         case Evaluation():
             values = {"eval/loss": metric.eval_loss, "eval/chrf": metric.chrf, "eval/bleu": metric.bleu}
@@ -45,6 +48,8 @@ def write_events(metrics: Path, folder: Path) -> int:
 
     count = 0
     with SummaryWriter(str(folder)) as writer:
+        with suppress(FileNotFoundError):
+            writer.add_text("note", RunDir(metrics.parent).note.read_text(encoding="utf-8", errors="replace"))
         for metric in metrics_that_count(metrics):
             for tag, value in scalars(metric):
                 writer.add_scalar(tag, value, metric.step, walltime=metric.time)

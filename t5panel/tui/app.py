@@ -52,6 +52,9 @@ class PanelApp(App[None]):
         Binding("2", "go('run')", "Run", show=False, tooltip="The run watched last, or the newest"),
         Binding("3", "go('runs')", "runs", key_display="3", tooltip="All runs"),
         Binding("question_mark", "keys", "help", key_display="?", tooltip="These keys"),
+        Binding(
+            "ctrl+z", "suspend_process", "suspend", show=False, tooltip="Back to the shell; fg shows the panel again"
+        ),
         Binding("T", "theme", "theme", show=False, tooltip="Dark, light or the terminal's own colours; remembered"),
         Binding("q", "leave", "leave", tooltip="Leave the panel; runs go on"),
     ]
@@ -312,9 +315,9 @@ class PanelApp(App[None]):
         self._show("setup")
 
     def _show(self, screen: Screen[None] | str) -> None:
-        """In place of the present screen and its dialogs; the opening one stays below, for it was never pushed."""
+        """In place of the present screen and all above it; the opening one stays below, for it was never pushed."""
         self.workers.cancel_group(self, "watch")
-        while self.screen.is_modal:
+        while len(self.screen_stack) > 2:
             self.pop_screen()
         if isinstance(self.screen, OpeningScreen):
             self.push_screen(screen)

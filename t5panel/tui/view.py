@@ -76,15 +76,17 @@ def _end_of(snapshot: Snapshot, name: str) -> tuple[str, ...]:
     if name != JOURNAL:
         return last_lines(log_path(snapshot.run, name), LOG_LINES)
     begin, events = snapshot.info.created, snapshot.events[-LOG_LINES:]
-    return tuple(f"+{duration(max(0.0, event.time - begin))}  {_journal_text(event)}" for event in events)
+    return tuple(journal_line(event, begin) for event in events)
 
 
-def _journal_text(event: Event) -> str:
-    return f"{event.name}: {event.message}" if event.severity == "info" else alert_text(event)
+def journal_line(event: Event, begin: float) -> str:
+    """When it happened since the run was created, and what."""
+    text = f"{event.name}: {event.message}" if event.severity == "info" else alert_text(event)
+    return f"+{duration(max(0.0, event.time - begin))}  {text}"
 
 
 def log_path(run: RunDir, name: str) -> Path:
-    """The file of a log."""
+    """The file of a log; of the JOURNAL its records."""
     kind, _, number = name.partition(" ")
     match kind:
         case "rank":
@@ -93,4 +95,6 @@ def log_path(run: RunDir, name: str) -> Path:
             return run.prepare_log
         case "supervisor":
             return run.supervisor_log
+        case "the":
+            return run.events
     return run.launcher_log

@@ -194,6 +194,17 @@ def test_learning_rate_starts_at_zero_and_peaks_after_warm_up(method: str, runs:
     assert rates == [step.learning_rate for step in steps(runs[WHOLE])]
 
 
+@pytest.mark.parametrize("method", ["manual", "trainer"])
+def test_records_say_how_long_a_step_waits_for_the_gradients_of_other_ranks(
+    method: str, runs: dict[str, RunDir]
+) -> None:
+    waits = [(step.communication_seconds, step.step_seconds) for step in steps(runs[method])[4:]]
+
+    assert all(wait is not None and 0 <= wait < seconds for wait, seconds in waits)
+    assert any(wait for wait, _ in waits)
+    assert all(step.communication_seconds is None for step in steps(runs[WHOLE]))
+
+
 def test_a_million_rows_take_no_more_memory_per_rank_than_three_thousand(
     runs: dict[str, RunDir], settings: dict[str, Any], tmp_path: Path
 ) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from t5panel.contract.records import (
     Diagnosis,
     Event,
     Phase,
+    Prepared,
     ProcessId,
     Recovery,
     RunInfo,
@@ -27,6 +29,7 @@ from t5panel.contract.records import (
     Step,
     encode_line,
 )
+from t5panel.contract.shapes import SHAPES
 from t5panel.monitor.proc import boot_id, read_process
 from t5panel.plan.machine import GIB
 
@@ -124,6 +127,18 @@ def diagnosed(home: Path, name: str = "20260101-110000-manual", *, diagnosis: Di
     message = "the ranks ended without a result (the launcher ended with 1)"
     _write_state(run, "failed", message, boot=NEVER, diagnosis=diagnosis)
     return tell(run, Event(CREATED + 96, "failed", diagnosis.sentence, "error"))
+
+
+def on_named_cards(run: RunDir) -> RunDir:
+    """The same run as if its cards had names, its rows lengths, and its ranks waited for one another; all made up."""
+    plan = {**_info(run).plan, "cards": ["NVIDIA GeForce RTX 3080"] * 3, "shape": asdict(SHAPES["t5-base"])}
+    _change_info(run, cards=(0, 1, 2), plan=plan)
+    lengths = tuple(range(8, 520, 8))
+    prepared = Prepared("", None, 5868, 0, 0, 0, source_tokens=lengths, target_tokens=lengths)
+    run.prepared.write_bytes(msgspec.json.encode(prepared))
+    lines = run.metrics.read_bytes().replace(b',"vram_allocated"', b',"communication_seconds":0.04,"vram_allocated"')
+    run.metrics.write_bytes(lines)
+    return run
 
 
 def _info(run: RunDir) -> RunInfo:

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -16,7 +17,7 @@ from rich.console import Console
 
 from t5panel.contract.layout import RunDir
 from t5panel.contract.records import Event
-from t5panel.headless import follow
+from t5panel.headless import PlainTeller, follow
 from t5panel.monitor.history import History
 from t5panel.plan.machine import GIB
 from t5panel.render import run_row, snapshot_json, summary_lines
@@ -160,3 +161,29 @@ def test_a_terminal_shows_every_card_and_rank_beside_the_progress(home: Path) ->
         assert re.search(rf"rank {rank.rank} .*{rank.rss / 2**20:,.0f} MiB", shown)
     assert re.search(rf"host .*{sample.ram_used / GIB:.1f}/{sample.ram_limit / GIB:.1f} GiB", shown)
     assert "loss" in shown
+    assert re.search(r"speed .*27\.3 samples/s · 1,306 tokens/s · 6\.7 Wh", shown)
+    assert re.search(r"time .*compute 99% · data 1% · communication not recorded", shown)
+    assert "loss 3.1950 · chrF 5.2 · step 40" in shown
+    assert "checkpoint of step 40" in shown
+
+
+def test_without_a_terminal_progress_is_told_at_most_every_ten_seconds_and_events_at_once(home: Path) -> None:
+    snapshot, teller = History(living(home)).refresh(), PlainTeller()
+    other = replace(snapshot, state=replace(snapshot.state, phase="evaluating"))
+
+    told = {
+        second: teller.lines(other if second % 2 else snapshot, [STALL] if second == 13 else [], float(second))
+        for second in range(31)
+    }
+
+    assert [second for second, lines in told.items() if lines] == [0, 10, 13, 20, 30]
+    assert told[13] == ["2026-01-01 12:01:35 ✗ stall: no step for 61 s after step 50, usually one takes 0.8 s"]
+    assert told[10][0].startswith("step 50/80 · loss 3.1067 · lr 1.71e-03 · 27.3 samples/s · 1,306 tokens/s · RAM 408")
+
+
+def test_without_a_terminal_a_pause_is_told_soon_and_then_seldom(home: Path) -> None:
+    snapshot, waiting, teller = History(living(home)).refresh(), History(paused(home, "p")).refresh(), PlainTeller()
+
+    told = [second for second in range(1300) if teller.lines(waiting if second else snapshot, [], float(second))]
+
+    assert told == [0, 10, 610, 1210]

@@ -9,16 +9,20 @@ import pytest
 from textual.pilot import Pilot
 
 from t5panel.plan.machine import parse_machine
+from t5panel.tui.screens.answers import AnswersDialog
 from t5panel.tui.screens.compare import CompareScreen
 from t5panel.tui.screens.details import DetailsDialog
+from t5panel.tui.screens.figures import FiguresDialog
+from t5panel.tui.screens.log import LogScreen
 from t5panel.tui.screens.run import RunScreen
 from t5panel.tui.screens.stop import StopDialog
 from t5panel.tui.screens.whole_plan import WholePlanDialog
 from t5panel.tui.widgets.form import ValueInput
+from t5panel.tui.widgets.log_view import LogView
 from t5panel.tui.widgets.methods import MethodList
 
 from .panels import NO_CARDS, THREE_CARDS, THREE_NAMED_CARDS, panel, planned, screen_text, until
-from .recorded import DISK, SPIKE, STALL, crashed, diagnosed, ended, finished, living, paused, tell
+from .recorded import DISK, SPIKE, STALL, crashed, diagnosed, ended, finished, living, on_named_cards, paused, tell
 from .test_data_picker import looked, panel_with_data
 from .test_model_picker import cache as cache  # noqa: PLC0414 - a fixture
 from .test_model_picker import opened
@@ -79,6 +83,29 @@ async def explained(pilot: Pilot[None]) -> None:
     await opened_last(pilot)
     await pilot.press("d")
     await until(pilot, lambda: isinstance(pilot.app.screen, DetailsDialog))
+
+
+async def searched(pilot: Pilot[None]) -> None:
+    """A log is open, and words in it were found."""
+    await watched(pilot)
+    await pilot.press("v")
+    await until(pilot, lambda: isinstance(pilot.app.screen, LogScreen))
+    await pilot.press("slash", *"STEP 39", "enter")
+    await until(pilot, lambda: pilot.app.screen.query_one(LogView).hit is not None)
+
+
+async def measured(pilot: Pilot[None]) -> None:
+    """The figures of a living run are open."""
+    await watched(pilot)
+    await pilot.press("i")
+    await until(pilot, lambda: isinstance(pilot.app.screen, FiguresDialog))
+
+
+async def answered(pilot: Pilot[None]) -> None:
+    """The answers of its last evaluation are open."""
+    await watched(pilot)
+    await pilot.press("p")
+    await until(pilot, lambda: isinstance(pilot.app.screen, AnswersDialog))
 
 
 async def asked(pilot: Pilot[None]) -> None:
@@ -180,6 +207,25 @@ def test_a_run_with_alerts(snap_compare: Compare, home: Path, size: tuple[int, i
 def test_a_paused_run(snap_compare: Compare, home: Path) -> None:
     paused(home)
     assert snap_compare(panel(THREE_CARDS), run_before=watched, terminal_size=(80, 24))
+
+
+@sizes
+def test_a_log_with_words_found(snap_compare: Compare, home: Path, size: tuple[int, int]) -> None:
+    run = living(home)
+    lines = (f"step {step}: 学习率 {1e-4 * step:.4f}, loss {6 - step / 100:.3f}" for step in range(400))
+    run.rank_log(0).write_text("\n".join(lines))
+    assert snap_compare(panel(NO_CARDS), run_before=searched, terminal_size=size)
+
+
+@sizes
+def test_the_figures_of_a_run_on_three_cards(snap_compare: Compare, home: Path, size: tuple[int, int]) -> None:
+    on_named_cards(living(home, cards=3))
+    assert snap_compare(panel(THREE_NAMED_CARDS), run_before=measured, terminal_size=size)
+
+
+def test_the_answers_of_a_run(snap_compare: Compare, home: Path) -> None:
+    living(home)
+    assert snap_compare(panel(NO_CARDS), run_before=answered, terminal_size=(80, 24))
 
 
 @sizes

@@ -9,6 +9,7 @@ from textual.pilot import Pilot
 from textual.widgets import Input
 
 from t5panel.contract.layout import RunDir
+from t5panel.monitor.runs import read_note
 from t5panel.tui.app import PanelApp
 from t5panel.tui.screens.compare import CompareScreen
 from t5panel.tui.screens.faults import FaultsDialog
@@ -205,3 +206,18 @@ async def test_what_stands_against_a_removal_is_told(runs: list[RunDir], monkeyp
         await until(pilot, lambda: isinstance(pilot.app.screen, FaultsDialog))
 
         assert "processes of it still live: 4242" in screen_text(pilot)
+
+
+async def test_a_note_is_written_in_the_list_found_by_its_words_and_shown_with_its_run(runs: list[RunDir]) -> None:
+    async with panel().run_test(size=SIZE) as pilot:
+        await listed(pilot)
+        await pilot.press("t", *"warm-up 学习率", "enter")
+        await until(pilot, lambda: "✎ warm-up 学习率" in shown(pilot, RunList))
+        await pilot.press("slash", *"warm-up")
+        await until(pilot, lambda: times(pilot) == ["130000"])
+        await pilot.press("enter", "enter")
+        await until(pilot, lambda: isinstance(pilot.app.screen, RunScreen) and "✎ warm-up" in screen_text(pilot))
+        await pilot.press("t", "home", *"no ", "enter")
+        await until(pilot, lambda: "✎ no warm-up 学习率" in screen_text(pilot))
+
+    assert read_note(runs[0]) == "no warm-up 学习率"

@@ -2,67 +2,22 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
-import pty
-import select
 import signal
-import struct
 import subprocess
 import sys
-import termios
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from t5panel.session import spawn_supervisor
+from tests.house.conftest import house as house  # noqa: PLC0414 - a fixture
+from tests.house.household import House, eventually
+
 from .recorded import living
-
-LEAVES_ALTERNATE_SCREEN = b"\x1b[?1049l"
-WAIT_SECONDS = 30.0
-
-
-class Terminal:
-    """`t5panel` in a pty of 80x24."""
-
-    def __init__(self, *, ignore_hangup: bool = False, **environment: str) -> None:
-        self.master, slave = pty.openpty()
-        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
-        ignored = "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN); " if ignore_hangup else ""
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", f"{ignored}from t5panel.cli import main; main()"],
-            stdin=slave,
-            stdout=slave,
-            stderr=slave,
-            start_new_session=True,
-            env={**os.environ, "TERM": "xterm-256color", **environment},
-        )
-        os.close(slave)
-        self.output = b""
-
-    def read_until(self, text: str) -> None:
-        """Read what the panel writes until it has written this."""
-        deadline = time.monotonic() + WAIT_SECONDS
-        while text.encode() not in self.output:
-            assert time.monotonic() < deadline, self.output[-2000:]
-            self._read()
-
-    def end(self) -> int:
-        """Read on until the panel ends; its exit code."""
-        deadline = time.monotonic() + WAIT_SECONDS
-        while self.process.poll() is None:
-            assert time.monotonic() < deadline, "the panel does not end"
-            self._read()
-        self._read()
-        return self.process.returncode
-
-    def _read(self) -> None:
-        if select.select([self.master], [], [], 0.05)[0]:
-            try:
-                self.output += os.read(self.master, 65536)
-            except OSError:  # the other end is closed
-                time.sleep(0.02)
+from .terminals import ENTERS_ALTERNATE_SCREEN, LEAVES_ALTERNATE_SCREEN, WAIT_SECONDS, Terminal
+from .visits import traces_of, visit
 
 
 @pytest.fixture
@@ -71,8 +26,7 @@ def terminals() -> Iterator[list[Terminal]]:
     opened: list[Terminal] = []
     yield opened
     for terminal in opened:
-        terminal.process.kill()
-        terminal.process.wait()
+        terminal.close()
 
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
@@ -93,6 +47,41 @@ def test_a_dead_terminal_ends_the_panel_even_when_hangups_are_ignored(terminals:
     os.close(terminal.master)
 
     assert terminal.process.wait(WAIT_SECONDS) in (0, 128 + signal.SIGHUP)
+
+
+def test_ctrl_z_gives_the_terminal_back_and_fg_takes_it_again(home: Path, terminals: list[Terminal]) -> None:
+    living(home)
+    terminals.append(terminal := Terminal())
+    terminal.read_until("● running")
+    mine = terminal.settings()
+
+    terminal.type(b"\x1a")
+    terminal.wait_for_state("T")
+    suspended, settings = terminal.take(), terminal.settings()
+    terminal.process.send_signal(signal.SIGCONT)
+    terminal.read_until("● running")
+    again = terminal.settings()
+    resumed = terminal.output
+    terminal.type(b"q")
+
+    assert terminal.end() == 0
+    assert LEAVES_ALTERNATE_SCREEN in suspended
+    assert ENTERS_ALTERNATE_SCREEN in resumed
+    assert settings == terminal.before != mine
+    assert again == mine
+
+
+def test_panels_that_come_and_go_leave_a_run_its_terminals_and_the_machine_as_they_were(house: House) -> None:
+    """The same a hundred times beside a real training: python -m tests.benchmarks.visits."""
+    run = house.fake_run("waits", "guarded", "guarded")
+    spawn_supervisor(run)
+    eventually(lambda: run.samples.exists() and b'"rank":1' in run.samples.read_bytes(), seconds=30)
+    before = traces_of(run)
+
+    visits = [visit("no step yet") for _ in range(3)]
+
+    assert [(one.exit_code, one.screen_left, one.settings_restored) for one in visits] == [(0, True, True)] * 3
+    assert traces_of(run) == before
 
 
 def test_no_colour_is_honoured_on_a_real_terminal(home: Path, terminals: list[Terminal]) -> None:
@@ -127,7 +116,7 @@ def test_the_whole_panel_needs_neither_torch_nor_numpy() -> None:
 
 def test_a_panel_on_a_run_needs_neither_pydantic_nor_yaml_nor_tls() -> None:
     screens = "t5panel.tui.app, t5panel.tui.screens.run, t5panel.tui.screens.runs, t5panel.preflight.machine"
-    heavy = ("pydantic", "yaml", "ssl")
+    heavy = ("pydantic", "yaml", "ssl", "_hashlib")
     code = (
         "import sys\nfrom t5panel.cli import _without_ssl\nwith _without_ssl(): import asyncio\n"
         f"import {screens}\nprint([name for name in {heavy!r} if name in sys.modules])\nimport ssl"

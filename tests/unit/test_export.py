@@ -58,7 +58,7 @@ def test_the_tables_hold_every_value_of_the_records(run: RunDir, tmp_path: Path)
 
     paths = write_csv(run, tmp_path / "tables")
 
-    assert [path.name for path in paths] == ["steps.csv", "evaluations.csv", "samples.csv"]
+    assert [path.name for path in paths] == ["steps.csv", "evaluations.csv", "samples.csv", "run.csv"]
     metrics = list(metrics_that_count(run.metrics))
     steps = [one for one in metrics if isinstance(one, Step)]
     rows = table(paths[0])
@@ -81,7 +81,7 @@ def test_a_run_without_any_record_gives_empty_tables(run: RunDir, tmp_path: Path
     run.metrics.unlink()
     run.samples.unlink()
 
-    assert [table(path) for path in write_csv(run, tmp_path)] == [[], [], []]
+    assert [table(path) for path in write_csv(run, tmp_path)][:3] == [[], [], []]
 
 
 def test_event_files_hold_every_value_at_its_step(run: RunDir, tmp_path: Path) -> None:

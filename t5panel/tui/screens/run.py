@@ -14,11 +14,16 @@ from textual.screen import Screen
 from t5panel.contract.layout import RunDir
 from t5panel.errors import Fault
 from t5panel.language import tr
+from t5panel.launch.notes import write_note
 from t5panel.monitor.history import History
 from t5panel.session import request_stop
 from t5panel.tui.faults import UNREADABLE, reading_faults
 from t5panel.tui.messages import Refused, ResumeRequested, StopAsked, Watched
+from t5panel.tui.screens.answers import AnswersDialog
 from t5panel.tui.screens.details import DetailsDialog, has_details
+from t5panel.tui.screens.figures import FiguresDialog
+from t5panel.tui.screens.log import LogScreen
+from t5panel.tui.screens.note import NoteDialog
 from t5panel.tui.screens.stop import StopDialog, StopWish
 from t5panel.tui.view import RunView, look
 from t5panel.tui.widgets.banner import AlertBanner
@@ -41,6 +46,8 @@ class RunScreen(Screen[None]):
         Binding("K", "kill", "kill", show=False, tooltip="End all processes at once, without a checkpoint; asks first"),
         Binding("r", "resume", "resume", tooltip="Go on from the newest complete checkpoint"),
         Binding("d", "details", "details", show=False, tooltip="Alerts, recoveries, a failed run's traceback and log"),
+        Binding("i", "figures", "figures", show=False, tooltip="Speed, MFU, energy, where the time goes; their basis"),
+        Binding("p", "answers", "answers", show=False, tooltip="Predictions of the last evaluation, whole"),
         Binding("l", "scale", "scale", tooltip="Logarithmic or linear axis of the plot"),
         Binding("m", "quantity", "plot", tooltip="Plot loss, learning rate, gradient norm, samples/s"),
         Binding(
@@ -57,7 +64,9 @@ class RunScreen(Screen[None]):
         Binding("0,home", "show_all", "whole run", show=False, key_display="0", tooltip="Plot the whole run"),
         Binding("x", "cursor", "cursor", show=False, tooltip="Cursor with the values of a step, as a click"),
         Binding("escape", "leave_plot", "back", show=False, tooltip="Leave the cursor, then the zoom"),
-        Binding("o", "other_log", "log", tooltip="Walk through the logs of ranks, launcher and preparation"),
+        Binding("v", "log", "log", tooltip="The log on the whole screen: follow, pause, search"),
+        Binding("o", "other_log", "other log", show=False, tooltip="Walk through the logs of ranks and launcher"),
+        Binding("t", "note", "note", show=False, tooltip="Write a note on this run"),
         Binding("n", "app.go('setup')", "new", tooltip="Set up another run; this one is left alone"),
     ]
 
@@ -150,6 +159,33 @@ class RunScreen(Screen[None]):
         if self.view is not None:
             self.app.push_screen(DetailsDialog(self.view.snapshot))
 
+    def action_figures(self) -> None:
+        """What was measured, and on what it rests."""
+        if self.view is not None:
+            self.app.push_screen(FiguresDialog(self.view.snapshot))
+
+    def action_answers(self) -> None:
+        """What the model answers."""
+        if self.view is not None:
+            self.app.push_screen(AnswersDialog(self.view.snapshot))
+
+    def action_note(self) -> None:
+        """Ask for the user's own words."""
+        if self.view is not None:
+            self.app.push_screen(NoteDialog(self.run, self.view.snapshot.note), self._keep_note)
+
+    def _keep_note(self, text: str | None) -> None:
+        if text is not None:
+            self._write_note(text)
+
+    @work(thread=True, group="note")
+    def _write_note(self, text: str) -> None:
+        """It waits for the disk."""
+        try:
+            write_note(self.run, text)
+        except UNREADABLE as error:
+            self.post_message(Refused("This note cannot be kept", reading_faults(self.run, error)))
+
     def action_scale(self) -> None:
         """The other scale."""
         self.log_scale = not self.log_scale
@@ -185,6 +221,16 @@ class RunScreen(Screen[None]):
     @property
     def _plot(self) -> StepPlot:
         return self.query_one(StepPlot)
+
+    def action_log(self) -> None:
+        """Read it in peace; the log that was read last stays on this screen."""
+        if self.view is not None:
+            created = self.view.snapshot.info.created
+            self.app.push_screen(LogScreen(self.run, self.view.logs, self.view.log_name, created), self._take_log)
+
+    def _take_log(self, name: str | None) -> None:
+        self._log_name = name
+        self.refresh_view()
 
     def action_other_log(self) -> None:
         """The next log."""

@@ -57,6 +57,8 @@ class Chart:
     x_low: float = 0.0
     log: bool = False
     from_zero: bool = False
+    stacked: bool = False
+    """Whether each curve is the sum of itself and those before it, and the room below it is filled."""
     y_unit: float = 1.0
     x_text: Callable[[float], str] = number_text
     y_text: Callable[[float], str] = number_text
@@ -186,6 +188,9 @@ def _paint(canvas: Canvas, chart: Chart, series: Sequence[Sequence[Column]], sca
         canvas.vertical(x, 0, scale.rows - 1, "axis")
     for level in chart.levels:
         canvas.dotted(scale.row(level.value), level.owner)
+    if chart.stacked:
+        _fill(canvas, series, scale)
+        return None
     found = None
     alone = sum(not curve.marks for curve in chart.curves) == 1  # the bands of several would hide their lines
     for number, curve in sorted(enumerate(chart.curves), key=lambda item: item[1].marks):
@@ -202,6 +207,13 @@ def _paint(canvas: Canvas, chart: Chart, series: Sequence[Sequence[Column]], sca
         else:
             _line(canvas, columns, scale, str(number), dash=number)
     return found
+
+
+def _fill(canvas: Canvas, series: Sequence[Sequence[Column]], scale: Scale) -> None:
+    """Areas one upon another: the highest first, so that each is seen above the one before it."""
+    for number, columns in reversed(list(enumerate(series))):
+        for x, _, high in columns:
+            canvas.vertical(x, scale.row(high), scale.rows - 1, str(number))
 
 
 def _cursor_column(chart: Chart, width: int) -> int | None:

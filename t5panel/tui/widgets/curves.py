@@ -23,15 +23,14 @@ MIB = 2**20
 
 
 class RamPlot(Plot):
-    """Resident memory of each rank over the last hour."""
+    """Resident memory of the ranks over the last hour, one upon another, against the host's limit."""
 
     view: reactive[RunView | None] = reactive(None, repaint=False)
 
     def watch_view(self, view: RunView | None) -> None:
         """Draw what is new."""
         sample = view.snapshot.sample if view else None
-        limit = memory_text(sample.ram_limit) if sample else ""
-        entitle(self, tr("RAM per rank, host limit {size}", size=limit) if sample else tr("RAM per rank"))
+        entitle(self, ram_title(sample) if sample else tr("RAM per rank"))
         if view is not None:
             self.chart = ram_chart(view.snapshot)
 
@@ -51,16 +50,22 @@ class VramPlot(Plot):
             self.chart = vram_chart(view.snapshot)
 
 
-def ram_chart(snapshot: Snapshot) -> Chart:
-    """Resident bytes per rank over seconds since the first reading."""
+def ram_title(sample: Sample) -> str:
+    """What is plotted, and what the host has at most."""
+    return tr("RAM per rank, stacked, host limit {size}", size=memory_text(sample.ram_limit))
 
-    def of_rank(rank: int) -> Callable[[Sample], int | None]:
-        return lambda sample: next((one.rss for one in sample.ranks if one.rank == rank), None)
+
+def ram_chart(snapshot: Snapshot) -> Chart:
+    """Resident bytes of each rank on those before it, over seconds since the first reading."""
+
+    def up_to(rank: int) -> Callable[[Sample], int | None]:
+        return lambda sample: sum(one.rss for one in sample.ranks if one.rank <= rank) if sample.ranks else None
 
     ranks = sorted({one.rank for sample in snapshot.samples for one in sample.ranks})
-    return _over_time(
-        snapshot, {tr("rank {rank}", rank=rank): of_rank(rank) for rank in ranks}, tr("no rank has been seen yet")
-    )
+    series = {tr("rank {rank}", rank=rank): up_to(rank) for rank in ranks}
+    chart = _over_time(snapshot, series, tr("no rank has been seen yet"))
+    limits = () if snapshot.sample is None else (Level(snapshot.sample.ram_limit),)
+    return replace(chart, levels=limits, stacked=True, y_unit=_unit([level.value for level in limits]))
 
 
 def vram_chart(snapshot: Snapshot) -> Chart:
@@ -71,9 +76,10 @@ def vram_chart(snapshot: Snapshot) -> Chart:
 
     cards = sorted({card.index for sample in snapshot.samples for card in sample.cards})
     series = {tr("card {index}", index=index): of_card(index) for index in cards}
-    return replace(
-        _over_time(snapshot, series, tr("no card has been seen yet")), levels=predicted_levels(snapshot, cards)
-    )
+    limits = sorted({card.total for card in snapshot.sample.cards}) if snapshot.sample is not None else []
+    levels = (*predicted_levels(snapshot, cards), *map(Level, limits))
+    chart = _over_time(snapshot, series, tr("no card has been seen yet"))
+    return replace(chart, levels=levels, y_unit=_unit(limits))
 
 
 def predicted_levels(snapshot: Snapshot, cards: Sequence[int]) -> tuple[Level, ...]:
@@ -107,13 +113,17 @@ def memory_text(size: float) -> str:
     return f"{size / GIB:.3g} GiB" if size >= GIB else f"{size / MIB:.0f} MiB"
 
 
+def _unit(limits: Sequence[float]) -> float:
+    """Of whose round multiples an axis up to these has its ticks."""
+    return GIB if max(limits, default=0) >= 2 * GIB else MIB
+
+
 def _over_time(snapshot: Snapshot, series: dict[str, Callable[[Sample], int | None]], empty: str) -> Chart:
     begin = snapshot.samples[0].time if snapshot.samples else 0.0
     times = [sample.time - begin for sample in snapshot.samples]
     curves = tuple(
         Curve(name, over(times, list(map(_or_nan, map(read, snapshot.samples))))) for name, read in series.items()
     )
-    top = max((read(sample) or 0 for read in series.values() for sample in snapshot.samples), default=0)
     high = float(extent(int(times[-1]) + 1, None)) if times else 1.0
     return Chart(
         curves,
@@ -121,7 +131,6 @@ def _over_time(snapshot: Snapshot, series: dict[str, Callable[[Sample], int | No
         from_zero=True,
         x_text=duration,
         y_text=memory_text,
-        y_unit=GIB if top >= 2 * GIB else MIB,
         empty=empty,
     )
 

@@ -18,6 +18,7 @@ from t5panel.tui.view import RunView
 from t5panel.tui.widgets.bars import bar
 from t5panel.tui.widgets.steady import changed_rows, refresh_rows
 
+MIB = 2**20
 NAME_CELLS = 7
 TEXT_CELLS = 16
 VITALS_CELLS = 15
@@ -48,17 +49,20 @@ class MemoryPane(Widget):
         sample = view.snapshot.sample if view else None
         if sample is None:
             return Content(tr("no reading yet")).stylize("$quiet")
-        return Content.assemble(*memory_parts(sample, self.size.width)).rstrip()
+        briefly = self.screen.has_class("-narrow")
+        return Content.assemble(*memory_parts(sample, self.size.width, briefly=briefly)).rstrip()
 
 
-def memory_parts(sample: Sample, width: int) -> Iterator[Part]:
-    """One line per card and rank, then the host."""
+def memory_parts(sample: Sample, width: int, *, briefly: bool) -> Iterator[Part]:
+    """One line per card and rank, then the host; briefly the ranks share one, upon one another."""
     for card in sample.cards:
         yield from _line(
             tr("card {index}", index=card.index), card.used, card.total, width - VITALS_CELLS, str(card.index)
         )
         yield (f" {_vitals(card)}\n", "$quiet")
-    for rank in sample.ranks:
+    if briefly and len(sample.ranks) > 1:
+        yield from _stack(sample, width)
+    for rank in sample.ranks if not briefly or len(sample.ranks) == 1 else ():
         yield from _bar(tr("rank {rank}", rank=rank.rank), rank.rss / sample.ram_limit, width, str(rank.rank))
         yield f"{mib(rank.rss):>{TEXT_CELLS - 1}}\n"
     yield from _line(tr("host"), sample.ram_used, sample.ram_limit, width, "6" if _scarce(sample) else "axis")
@@ -74,6 +78,20 @@ def _scarce(sample: Sample) -> bool:
 def _line(name: str, used: int, total: int, width: int, series: str) -> Iterator[Part]:
     yield from _bar(name, used / total, width, series)
     yield f" {used / GIB:>5.1f}/{total / GIB:.1f} GiB"
+
+
+def _stack(sample: Sample, width: int) -> Iterator[Part]:
+    """All ranks in one bar against the host's limit, and their sizes."""
+    sizes = " ".join(f"{rank.rss / MIB:,.0f}" for rank in sample.ranks) + " MiB"
+    cells = max(6, width - NAME_CELLS - max(TEXT_CELLS, len(sizes) + 1))
+    yield left(tr("ranks"), NAME_CELLS)
+    held, drawn = 0, 0
+    for rank in sample.ranks:
+        held += rank.rss
+        end = min(cells, round(held / sample.ram_limit * cells))
+        yield ("█" * (end - drawn), f"$series-{rank.rank % 7}")
+        drawn = end
+    yield from (("░" * (cells - drawn), "$rule"), f"{sizes:>{width - NAME_CELLS - cells}}\n")
 
 
 def _bar(name: str, share: float, width: int, series: str) -> Iterator[Part]:

@@ -7,11 +7,13 @@ from collections.abc import Iterator
 from textual.content import Content
 from textual.reactive import reactive
 
+from t5panel.cells import width_of
 from t5panel.contract.records import Phase
 from t5panel.errors import Fault
 from t5panel.language import tr
 from t5panel.monitor.history import Snapshot
-from t5panel.render import data_wait_words, duration, headline, loss_text, pause_text, phase_word
+from t5panel.render import duration, headline, loss_text, pause_text, phase_word
+from t5panel.render_figures import figure_words, time_words
 from t5panel.tui.faults import fault_parts
 from t5panel.tui.parts import Part
 from t5panel.tui.view import RunView
@@ -53,11 +55,15 @@ class StatusPane(SteadyText):
         if self.faults:
             self.show(Content.assemble(*fault_parts(self.faults)).rstrip())
         elif self.view is not None:
-            self.show(Content.assemble(*status_parts(self.view)))
+            self.show(Content.assemble(*status_parts(self.view, self.content_size.width)))
+
+    def on_resize(self) -> None:
+        """Say as much as there is room for."""
+        self._show()
 
 
-def status_parts(view: RunView) -> Iterator[Part]:
-    """Three lines: which run in which state; how far and how fast; what it says. A fourth: what helps a failed run."""
+def status_parts(view: RunView, width: int) -> Iterator[Part]:
+    """Lines: which run in which state; how far; how fast; what it says; what helps a failed run; the user's note."""
     snapshot = view.snapshot
     info, state = snapshot.info, snapshot.state
     sign, style = PHASES[state.phase]
@@ -68,13 +74,27 @@ def status_parts(view: RunView) -> Iterator[Part]:
     if info.rehearsal:
         yield from ("  ", (f" {tr('REHEARSAL on the CPU')} ", "reverse $warning"))
     yield "\n"
-    yield from _figures(snapshot)
+    yield from _progress_line(snapshot)
+    speed = " · ".join(speed_words(snapshot, width))
+    if speed:
+        yield f"\n{speed}"
     yield ("\n" + _last_line(snapshot), LOUD.get(state.phase, "$quiet"))
     if snapshot.diagnosis is not None and snapshot.diagnosis.hint:
         yield (f"\n→ {tr(snapshot.diagnosis.hint)}", "$accent")
+    if snapshot.note:
+        yield from (("\n✎ ", "$accent"), snapshot.note)
 
 
-def _figures(snapshot: Snapshot) -> Iterator[Part]:
+def speed_words(snapshot: Snapshot, width: int) -> list[str]:
+    """How fast it trains, what that takes and where the time goes, in so many cells; nothing while it is paused."""
+    if snapshot.last is None or snapshot.state.phase == "paused":
+        return []
+    words, shares = figure_words(snapshot), snapshot.time_shares
+    times = (time_words(shares), time_words(shares, briefly=True), []) if shares is not None else ([],)
+    return next(([*words, *time] for time in times if width_of(" · ".join([*words, *time])) <= width), words)
+
+
+def _progress_line(snapshot: Snapshot) -> Iterator[Part]:
     last, total = snapshot.last, snapshot.max_steps
     if last is None or total is None:
         yield from _preparation(snapshot)
@@ -87,27 +107,25 @@ def _figures(snapshot: Snapshot) -> Iterator[Part]:
         (loss_text(last.loss), "bold"),
     )
     yield from ("  lr ", (f"{last.learning_rate:.1e}", "bold"))
-    if snapshot.samples_per_second and snapshot.state.phase != "paused":
-        yield ("  " + f"{snapshot.samples_per_second:.1f}", "bold")
-        yield f" {tr('samples/s')}"
+    if snapshot.seconds_left and snapshot.state.phase == "running":
+        yield "  " + tr("{time} left", time=duration(snapshot.seconds_left))
 
 
 def _last_line(snapshot: Snapshot) -> str:
-    """While steps come in, what is left and what is safe; else what the state says."""
+    """While steps come in, what is safe and how good it is; else what the state says."""
     if snapshot.state.phase == "paused":
         kept = " · " + _checkpoint(snapshot.checkpoint.step) if snapshot.checkpoint else ""
         return pause_text(snapshot.info, snapshot.state, snapshot.taken) + kept
     if snapshot.state.phase != "running" or snapshot.last is None:
         return headline(snapshot.state)
-    words = [tr("{time} left", time=duration(snapshot.seconds_left))] if snapshot.seconds_left else []
-    words.append(_checkpoint(snapshot.checkpoint.step) if snapshot.checkpoint else tr("no checkpoint yet"))
+    words = [_checkpoint(snapshot.checkpoint.step) if snapshot.checkpoint else tr("no checkpoint yet")]
     if snapshot.evaluations:
         done = snapshot.evaluations[-1]
         words.append(
             tr("evaluated at step {step:,}", step=done.step)
             + (f": chrF {done.chrf:.1f}" if done.chrf is not None else "")
         )
-    return " · ".join((*words, *data_wait_words(snapshot)))
+    return " · ".join(words)
 
 
 def _checkpoint(step: int) -> str:

@@ -44,6 +44,9 @@ class StepPlot(Plot):
     """The part in view; None for all of the run."""
     cursor: reactive[int | None] = reactive(None, repaint=False)
     """The step whose values are told."""
+    _held: tuple[float, Zoom] | None = None
+    """Where the pointer took hold of the plot, and the part in view then."""
+    _dragged = False
 
     def watch_view(self) -> None:
         """Draw what is new; a view of the live end moves on."""
@@ -107,8 +110,29 @@ class StepPlot(Plot):
         self._zoom_at(event, 1 / ZOOM_FACTOR)
 
     def on_click(self, event: events.Click) -> None:
-        """The cursor comes to the pointer."""
-        self._set_cursor(self._pointed_at(event))
+        """The cursor comes to the pointer, unless the plot was dragged there."""
+        if not self._dragged:
+            self._set_cursor(self._pointed_at(event))
+
+    def on_mouse_down(self, event: events.MouseDown) -> None:
+        """Take hold of a zoomed plot."""
+        self._dragged = False
+        if self.zoom is not None:
+            self._held = (event.screen_x, self.zoom)
+            self.capture_mouse()
+
+    def on_mouse_move(self, event: events.MouseMove) -> None:
+        """What is held moves with the pointer."""
+        if self._held is not None:
+            begin, zoom = self._held
+            self._dragged = self._dragged or event.screen_x != begin
+            self.zoom = panned(zoom, self._run, (begin - event.screen_x) / max(1, self.size.width))
+
+    def on_mouse_up(self) -> None:
+        """Let it go."""
+        if self._held is not None:
+            self._held = None
+            self.release_mouse()
 
     def _zoom_at(self, event: events.MouseEvent, factor: float) -> None:
         at = self._pointed_at(event)

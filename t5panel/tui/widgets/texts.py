@@ -11,7 +11,7 @@ from textual.reactive import reactive
 
 from t5panel.language import tr
 from t5panel.monitor.history import Snapshot
-from t5panel.render import alert_text, change_texts, fault_lines, recovery_texts, result_line, result_rows
+from t5panel.render import alert_text, change_texts, fault_lines, plain_text, recovery_texts, result_line, result_rows
 from t5panel.tui.parts import Part
 from t5panel.tui.view import RunView
 from t5panel.tui.widgets.steady import SteadyText, entitle
@@ -65,7 +65,7 @@ class PredictionPane(TextPane):
 
     def watch_view(self, view: RunView | None) -> None:
         """Show them; nothing before the first evaluation."""
-        entitle(self, tr("Predictions"))
+        entitle(self, tr("Predictions, p shows them whole"))
         if view is not None:
             self.say(Content.assemble(*prediction_parts(view.snapshot)).rstrip())
 
@@ -114,4 +114,4 @@ def prediction_parts(snapshot: Snapshot) -> Iterator[Part]:
 
 
 def _short(text: str) -> str:
-    return " ".join(text.split())
+    return " ".join(plain_text(text).split())
