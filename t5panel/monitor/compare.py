@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from t5panel.contract.deepspeed_keys import is_offloaded
@@ -209,6 +209,13 @@ def read_run(run: RunDir, *, samples: int = DEFAULT_SAMPLES, price: float | None
         projection=_projection(training.pace, watts, samples, price),
     )
     return Reading(info.spec, figures, training.curve)
+
+
+def priced(reading: Reading, price: float) -> Reading:
+    """The same run with what its projected energy costs."""
+    figures, energy = reading.figures, reading.figures.projection.kwh
+    projection = replace(figures.projection, cost=None if energy is None else energy * price)
+    return replace(reading, figures=replace(figures, projection=projection))
 
 
 def compare(readings: Sequence[Reading], *, samples: int = DEFAULT_SAMPLES, price: float | None = None) -> Comparison:
