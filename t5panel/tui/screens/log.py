@@ -194,7 +194,7 @@ class LogScreen(Screen[str]):
     def action_search(self) -> None:
         """Ask for words."""
         self.add_class("-searching")
-        self.query_one(Input).focus()
+        self.set_focus(self.query_one(Input))  # at once: words may be typed already
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         """Search upwards from what is seen."""
@@ -251,7 +251,7 @@ class LogScreen(Screen[str]):
 
     def _leave_search(self) -> None:
         self.remove_class("-searching")
-        self._view.focus()
+        self.set_focus(self._view)
 
     def _title(self) -> None:
         parts: list[Part] = [" "]
