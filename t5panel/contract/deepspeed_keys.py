@@ -6,6 +6,18 @@ from collections.abc import Iterator, Mapping
 from pathlib import PurePath
 from typing import Any
 
+FILLED_FROM_TRAIN = (
+    "train_batch_size",
+    "train_micro_batch_size_per_gpu",
+    "gradient_accumulation_steps",
+    "gradient_clipping",
+    "bf16",
+    "fp16",
+    "optimizer",
+    "scheduler",
+    "steps_per_print",
+)
+"""Keys of DeepSpeed's JSON that `train` decides."""
 TOP_LEVEL = frozenset(
     """
     activation_checkpointing aio autotuning bf16 bfloat16 checkpoint comet comms_logger communication_data_type

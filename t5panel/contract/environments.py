@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,12 +11,14 @@ from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
 from t5panel.contract.layout import environments_home
-from t5panel.contract.spec import RunSpec
+
+if TYPE_CHECKING:
+    from t5panel.contract.spec import RunSpec
 
 EnvironmentName = Literal["llamafactory"]
 ENVIRONMENTS: tuple[EnvironmentName, ...] = ("llamafactory",)
@@ -91,6 +92,8 @@ def pins(name: EnvironmentName) -> Mapping[str, str]:
 
 def digest_of(name: EnvironmentName) -> str:
     """Changes whenever the constraints do."""
+    import hashlib  # 4 MiB of OpenSSL, which a panel on a run does without
+
     return hashlib.sha256(constraints_file(name).read_bytes()).hexdigest()
 
 

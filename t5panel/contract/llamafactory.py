@@ -6,13 +6,14 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import yaml
-
+from t5panel.contract.deepspeed_keys import FILLED_FROM_TRAIN
 from t5panel.contract.layout import RunDir
 from t5panel.contract.shapes import is_builtin
-from t5panel.contract.spec import FILLED_FROM_TRAIN, RunSpec
+
+if TYPE_CHECKING:
+    from t5panel.contract.spec import RunSpec
 
 NEVER = 10**9
 TRAIN, HELD_OUT = "train", "held_out"
@@ -51,6 +52,8 @@ def starts_at_random(spec: RunSpec) -> bool:
 
 def files_of(spec: RunSpec, run: RunDir) -> Mapping[Path, str]:
     """What LLaMA-Factory reads of a run, by path."""
+    import yaml
+
     files = {arguments_file(run): yaml.safe_dump(arguments(spec, run), sort_keys=False)}
     if spec.deepspeed is not None:
         files[engine_file(run)] = json.dumps(engine_settings(spec), indent=1) + "\n"

@@ -8,13 +8,10 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from pydantic_core import PydanticCustomError
 
 from t5panel.contract import llamafactory_keys
-from t5panel.contract.deepspeed_keys import escaping_paths, misplaced_autos, unknown_keys
+from t5panel.contract.deepspeed_keys import FILLED_FROM_TRAIN, escaping_paths, misplaced_autos, unknown_keys
 from t5panel.contract.shapes import PREFIX, SHAPES, is_builtin
 from t5panel.contract.window import parse_window
-
-Method = Literal["manual", "trainer", "deepspeed", "llamafactory"]
-Launcher = Literal["accelerate", "torchrun", "deepspeed"]
-Device = Literal["auto", "cuda", "cpu"]
+from t5panel.contract.words import Device, Launcher, Method
 
 LAUNCHERS: dict[Method, tuple[Launcher, ...]] = {
     "manual": ("accelerate", "torchrun"),
@@ -209,19 +206,6 @@ class RunSpec(Part):
     def effective_batch(self) -> int:
         """Rows per optimizer step over all ranks."""
         return self.train.per_device_train_batch_size * self.train.gradient_accumulation_steps * self.num_gpus
-
-
-FILLED_FROM_TRAIN = (
-    "train_batch_size",
-    "train_micro_batch_size_per_gpu",
-    "gradient_accumulation_steps",
-    "gradient_clipping",
-    "bf16",
-    "fp16",
-    "optimizer",
-    "scheduler",
-    "steps_per_print",
-)
 
 
 def _disagreements(spec: RunSpec) -> list[str]:

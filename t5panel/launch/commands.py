@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, assert_never
 from t5panel.contract import llamafactory
 from t5panel.contract.layout import RunDir
 from t5panel.contract.records import PORT, CommandInfo
+from t5panel.contract.words import Method
 
 if TYPE_CHECKING:
-    from t5panel.contract.spec import Method, RunSpec
+    from t5panel.contract.spec import RunSpec
 
 TRAINER_MODULES: dict[Method, str] = {
     "manual": "t5panel.trainers.manual",

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from t5panel.contract.shapes import Shape
+from t5panel.contract.words import Launcher, Method
 from t5panel.plan.allocator import MIB
 from t5panel.plan.memory import Verdict
 from t5panel.plan.zero import Zero
 
 if TYPE_CHECKING:
-    from t5panel.contract.spec import Launcher, Method, RunSpec
+    from t5panel.contract.spec import RunSpec
 
 CUDA_RANK: dict[Method, int] = {
     "manual": 1_560 * MIB,

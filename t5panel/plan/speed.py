@@ -14,11 +14,12 @@ import msgspec
 
 from t5panel.contract.deepspeed_keys import is_offloaded
 from t5panel.contract.shapes import Shape
+from t5panel.contract.words import Method
 from t5panel.plan.cards import CardPeaks
 from t5panel.plan.flops import Lengths, Paid, forward_flops
 
 if TYPE_CHECKING:
-    from t5panel.contract.spec import Method, RunSpec
+    from t5panel.contract.spec import RunSpec
 
 JOULES_PER_KWH = 3.6e6
 

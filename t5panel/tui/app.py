@@ -45,7 +45,8 @@ class PanelApp(App[None]):
 
     TITLE = "t5panel"
     CSS_PATH = "panel.tcss"
-    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-wide")]  # noqa: RUF012 - as Textual declares it
+    HORIZONTAL_BREAKPOINTS = [(0, "-slim"), (72, "-narrow"), (100, "-wide")]  # noqa: RUF012 - as Textual declares it
+    VERTICAL_BREAKPOINTS = [(0, "-short"), (20, "-medium"), (45, "-tall")]  # noqa: RUF012
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("1", "go('setup')", "setup", show=False, tooltip="The setup of a new run"),
         Binding("2", "go('run')", "Run", show=False, tooltip="The run watched last, or the newest"),

@@ -44,6 +44,10 @@ class RunRow:
     max_steps: int | None
     loss: float | None
     created: float
+    model: str
+    data: str
+    technique: str
+    """Precision, and what saves memory."""
     user_note: str = ""
 
 
@@ -117,8 +121,28 @@ def _row(run: RunDir, info: RunInfo, now: float) -> RunRow:
         max_steps=start.max_steps if start else None,
         loss=step.loss if step else None,
         created=info.created,
+        model=_short((info.spec.get("model") or {}).get("name_or_path", "")),
+        data=_short((info.spec.get("data") or {}).get("train", "")),
+        technique=_technique(info),
         user_note=read_note(run),
     )
+
+
+def _short(name: str) -> str:
+    """The end of a path."""
+    return name.rstrip("/").rpartition("/")[2]
+
+
+def _technique(info: RunInfo) -> str:
+    """`bf16 ckpt ZeRO-2`."""
+    train, deepspeed = info.spec.get("train") or {}, info.spec.get("deepspeed") or {}
+    stage = (deepspeed.get("zero_optimization") or {}).get("stage")
+    words = (
+        "bf16" if train.get("bf16") else "fp32",
+        "ckpt" if train.get("gradient_checkpointing") else "",
+        f"ZeRO-{stage}" if stage else "",
+    )
+    return " ".join(word for word in words if word)
 
 
 def _last_step(run: RunDir) -> Step | None:

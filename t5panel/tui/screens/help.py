@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import ClassVar
 
+from rich.table import Table
+from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical, VerticalScroll
@@ -15,6 +17,17 @@ from textual.widgets import Static
 from t5panel.language import tr
 
 Key = tuple[str, str]
+KEY_CELLS = 5
+
+
+def key_table(keys: Iterable[Key]) -> Table:
+    """Two columns, so that a long text goes on below its own beginning."""
+    table = Table.grid(padding=(0, 2))
+    table.add_column(justify="right", no_wrap=True, style="bold", min_width=KEY_CELLS)
+    table.add_column()
+    for key, text in keys:
+        table.add_row(key, Text(text))
+    return table
 
 
 class HelpDialog(ModalScreen[None]):
@@ -31,8 +44,7 @@ class HelpDialog(ModalScreen[None]):
         with Vertical(classes="dialog"):
             yield Static(tr("Keys"), classes="title")
             with VerticalScroll(classes="body"):
-                lines = (part for key, text in self._keys for part in ((f"{key:>8}", "$accent"), f"  {text}\n"))
-                yield Static(Content.assemble(*lines).rstrip())
+                yield Static(key_table(self._keys))
             yield Static(Content.assemble((" esc ", "reverse"), f" {tr('close')}"))
 
     def action_close(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import ClassVar
 
 from textual import work
@@ -14,13 +14,11 @@ from textual.screen import Screen
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
-from t5panel.cells import left
 from t5panel.contract.layout import RunDir, runs_home
 from t5panel.language import later, tr
 from t5panel.launch.notes import write_note
 from t5panel.launch.removal import lives_in, remove_run
 from t5panel.preflight.calibration import remember
-from t5panel.render import duration, loss_text
 from t5panel.tui.faults import UNREADABLE, reading_faults
 from t5panel.tui.listing import Order, RunRow, arranged, next_order, read_rows, with_or_without
 from t5panel.tui.messages import Listed, Refused, RunChosen
@@ -29,11 +27,13 @@ from t5panel.tui.screens.note import NoteDialog
 from t5panel.tui.screens.removal import RemovalDialog
 from t5panel.tui.widgets.header import HeaderBar
 from t5panel.tui.widgets.key_bar import KeyBar
+from t5panel.tui.widgets.run_columns import Column, fitting, padded
 from t5panel.tui.widgets.status import PHASES
 
 PERIOD_SECONDS = 2.0
-WIDTHS = (2, 11, 28, 6, 12, 8, 10)
-TITLES = ("", later("state"), later("run"), later("batch"), later("step"), later("loss"), later("started"))
+MARK_CELLS, STATE_CELLS = 2, 11
+BESIDE_CELLS = MARK_CELLS + STATE_CELLS + 3
+"""Of the other columns: mark, state, the edges and the scroll bar."""
 MARK = "◆"
 ORDER_WORDS: dict[Order, str] = {"started": "", "loss": later("lowest loss first"), "state": later("by state")}
 """As a title says them; the newest first needs no word."""
@@ -73,7 +73,7 @@ class RunsScreen(Screen[None]):
         with Vertical(classes="section") as section:
             section.border_title = tr("Runs")
             yield Input(placeholder=tr("words of an id, a preset or a state"), id="filter", compact=True)
-            yield Static("".join(map(_padded, map(tr, TITLES), WIDTHS)), id="titles")
+            yield Static(id="titles")
             yield RunList()
             yield Static("", id="none")
         yield KeyBar()
@@ -93,6 +93,10 @@ class RunsScreen(Screen[None]):
     @work(thread=True, group="list")
     def _look(self) -> None:
         self.post_message(Listed(read_rows(self._clock())))
+
+    def on_resize(self) -> None:
+        """As many columns as there is room for."""
+        self._show()
 
     def on_listed(self, event: Listed) -> None:
         """Show them."""
@@ -206,7 +210,14 @@ class RunsScreen(Screen[None]):
         table, now, text = self.query_one(RunList), self._clock(), self.query_one(Input).value
         before = self._row
         self._rows = arranged(self._all, text, self._order)
-        table.set_options([Option(line(row, now, marked=row.run in self._marked)) for row in self._rows])
+        columns = fitting(self.size.width - BESIDE_CELLS, self._all)
+        titles = (
+            padded("", MARK_CELLS),
+            padded(tr("state"), STATE_CELLS),
+            *(padded(tr(c.title), c.width) for c in columns),
+        )
+        self.query_one("#titles", Static).update("".join(titles))
+        table.set_options([Option(line(row, now, columns, marked=row.run in self._marked)) for row in self._rows])
         runs = [row.run for row in self._rows]
         table.highlighted = runs.index(before.run) if before and before.run in runs else 0 if runs else None
         self.set_class(not runs, "-empty")
@@ -224,23 +235,15 @@ class RunsScreen(Screen[None]):
         return " · ".join(word for word in (tr("Runs"), tr(ORDER_WORDS[self._order]), shown, marked) if word)
 
 
-def line(row: RunRow, now: float, *, marked: bool = False) -> Content:
+def line(row: RunRow, now: float, columns: Iterable[Column], *, marked: bool = False) -> Content:
     """One run as a line of the table, and below it what else is to be said of it; `now` in unix seconds."""
     sign, style = PHASES[row.phase]
-    step = "—" if row.step is None else f"{row.step:,}/{row.max_steps:,}" if row.max_steps else f"{row.step:,}"
-    age = tr("{age} ago", age=" ".join(duration(max(0.0, now - row.created)).split()[:2]))
-    words = (row.run.run_id, str(row.effective_batch), step, "—" if row.step is None else loss_text(row.loss), age)
     cells = Content.assemble(
-        (_padded(MARK if marked else "", WIDTHS[0]), "bold $accent"),
-        (_padded(f"{sign} {tr(row.word)}", WIDTHS[1]), style),
-        *map(_padded, words, WIDTHS[2:]),
+        (padded(MARK if marked else "", MARK_CELLS), "bold $accent"),
+        (padded(f"{sign} {tr(row.word)}", STATE_CELLS), style),
+        *(column.cell(row, now) for column in columns),
     )
     below: list[Part] = [("\n    ╰ ", "$quiet"), (row.note, style)] if row.note else []
     if row.user_note:
         below += [("\n    ✎ ", "$accent"), row.user_note]
     return Content.assemble(cells, *below)
-
-
-def _padded(text: str, width: int) -> str:
-    """A cell; what is wider than its column is not cut, and a space parts it from the next."""
-    return left(text, width - 1) + " "
