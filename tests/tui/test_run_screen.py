@@ -205,6 +205,26 @@ async def test_the_mouse_sets_the_cursor_and_the_wheel_zooms_at_the_pointer(home
         await until(pilot, lambda: "steps" not in shown(pilot, StepPlot))
 
 
+async def test_a_zoomed_plot_is_dragged_with_the_mouse_and_no_cursor_comes_of_it(home: Path) -> None:
+    living(home)
+
+    async with panel().run_test(size=SIZE) as pilot:
+        await watched(pilot)
+        await pilot.press("plus", "plus")
+        await until(pilot, lambda: "steps 38–50" in shown(pilot, StepPlot))
+        plot = pilot.app.screen.query_one(StepPlot)
+        width = plot.region.width
+        await pilot.mouse_down(StepPlot, offset=(10, 5))
+        await pilot.hover(StepPlot, offset=(10 + width // 2, 5))
+        await pilot.mouse_up(StepPlot, offset=(10 + width // 2, 5))
+        await until(pilot, lambda: "steps 31–44" in shown(pilot, StepPlot))
+        await pilot.hover(StepPlot, offset=(12, 5))
+        await pilot.pause()
+
+        assert "steps 31–44" in shown(pilot, StepPlot)
+        assert plot.cursor is None
+
+
 async def test_a_key_walks_through_what_is_plotted(home: Path) -> None:
     living(home)
 
