@@ -57,13 +57,15 @@ class LogPane(TextPane):
 
 
 def fitting(lines: Sequence[Content], width: int, height: int) -> Sequence[Content]:
-    """The last of some lines that fit into so many cells and rows, folded; at least one. All of them without a size."""
-    room = height
-    for number, line in enumerate(reversed(lines) if width else ()):
-        room -= line.get_height({}, width)
-        if room < 0:
-            return lines[-max(1, number) :]
-    return lines
+    """The last rows of lines, folded, that fit into so many cells and rows; the lines as they are without a size."""
+    if not width:
+        return lines
+    rows: list[Content] = []
+    for line in reversed(lines):
+        rows = [*line.wrap(width), *rows]
+        if len(rows) >= height:
+            break
+    return rows[-height:]
 
 
 class EndingPane(TextPane):
