@@ -302,8 +302,6 @@ def _fault(detail: ErrorDetails, where: str) -> Fault:
         return Fault(f"{where}: {key}", "unknown key", _did_you_mean(key, known))
     if detail["type"] == "missing":
         return Fault(f"{where}: {key}", "is missing")
-    if detail["type"] == "value_error":
-        return Fault(f"{where}: {key}".rstrip(": "), str(detail["ctx"]["error"]))
     if detail["type"] == "bad_name":
         return Fault(f"{where}: {key}", detail["msg"], detail["ctx"]["hint"])
     given = detail["input"]

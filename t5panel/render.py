@@ -252,8 +252,14 @@ def _why_on_cpu(plan: Plan) -> str:
 
 def parts_text(card: CardMemory) -> str:
     """`weights 0.4, … context 1.2 GiB`; what the allocator adds to the parts is told as its overhead."""
-    sizes = {**memory_parts(card), "overhead": card.need.reserved - card.need.requested, "context": card.context}
+    sizes = card_parts(card)
     return ", ".join(f"{tr(name)} {size / GIB:.1f}" for name, size in sizes.items() if size >= GIB / 20) + " GiB"
+
+
+def card_parts(card: CardMemory) -> dict[str, int]:
+    """All that a card will show as used, by part; what the allocator adds to the requested bytes is its overhead."""
+    overhead = card.need.reserved - card.need.requested
+    return {**memory_parts(card), "overhead": overhead, "context": card.context}
 
 
 def prediction_lines(predictions: Iterable[Prediction]) -> Iterator[str]:

@@ -54,8 +54,8 @@ def rate_text(found: Estimate) -> str | None:
     return tr("{low} to {high} samples/s", low=rough(slowest), high=rough(fastest))
 
 
-def time_text(found: Estimate) -> str | None:
-    """`10M samples ≈ 36 h (26 to 49) · 34 kWh`; None without a rate."""
+def time_text(found: Estimate, *, brief: bool = False) -> str | None:
+    """`10M samples ≈ 36 h (26 to 49) · 34 kWh`, or briefly `10M ≈ 36 h · 34 kWh`; None without a rate."""
     if found.samples_per_second is None or found.middle is None:
         return None
     middle = found.samples / found.middle
@@ -63,7 +63,9 @@ def time_text(found: Estimate) -> str | None:
     most, least = (rough(found.samples / rate / seconds) for rate in found.samples_per_second)
     energy, cost = found.kwh(found.middle), found.cost(found.middle)
     words = [
-        tr(
+        tr("{count} ≈ {time} {unit}", count=count_text(found.samples), time=rough(middle / seconds), unit=tr(unit))
+        if brief
+        else tr(
             "{count} samples ≈ {time} {unit} ({low} to {high})",
             count=count_text(found.samples),
             time=rough(middle / seconds),

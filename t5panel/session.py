@@ -31,9 +31,10 @@ from t5panel.launch.processes import free_port, stop_all
 from t5panel.monitor.hardware import cores
 from t5panel.monitor.proc import marked
 from t5panel.monitor.runs import read_info, read_state
+from t5panel.plan.forecast import NOTHING_KNOWN, Experience
 from t5panel.plan.machine import Machine
 from t5panel.plan.memory import CardMemory
-from t5panel.plan.planning import Finding, Plan, make_plan, resolve_device, used_cards, wants_rehearsal
+from t5panel.plan.planning import Finding, Plan, glance, make_plan, resolve_device, used_cards, wants_rehearsal
 from t5panel.preflight.calibration import experience, remember
 from t5panel.preflight.cards import card_findings
 from t5panel.preflight.inspection import inspect
@@ -64,6 +65,7 @@ class Prospect:
     command: Command
     """With the port that is free now; the run takes the one that is free when its ranks start."""
     versions: Mapping[str, str]
+    known: Experience = NOTHING_KNOWN
 
 
 def prospect(wish: Wish, *, machine: Machine | None = None) -> Prospect:
@@ -89,7 +91,15 @@ def prospect(wish: Wish, *, machine: Machine | None = None) -> Prospect:
         known=known,
     )
     command = command_for(plan.spec, run, port=free_port(), cores=here.cores)
-    return Prospect(preset, plan, run, prepare_command_for(plan.spec, run), command, inspection.versions)
+    return Prospect(preset, plan, run, prepare_command_for(plan.spec, run), command, inspection.versions, known)
+
+
+def glance_at(before: Prospect, preset: Preset) -> Plan | None:
+    """The plan of a preset in closed form, from what a look at another one found; None when it says nothing of this."""
+    old, new = before.preset.spec, preset.spec
+    if (old.method, old.model, old.interpreter) != (new.method, new.model, new.interpreter):
+        return None
+    return glance(before.plan, preset, versions=before.versions, known=before.known)
 
 
 def _surroundings(spec: RunSpec, here: Machine, run: RunDir, shape: Shape | None) -> tuple[Finding, ...]:

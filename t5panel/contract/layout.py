@@ -197,6 +197,11 @@ def machine_file() -> Path:
     return runs_home().parent / "machine.json"
 
 
+def command_file() -> Path:
+    """`$XDG_STATE_HOME/t5panel/command.sh`: the commands that the setup screen copied last."""
+    return runs_home().parent / "command.sh"
+
+
 def token_cache_home() -> Path:
     """`$XDG_CACHE_HOME/t5panel/tokens`: tokenised data shared by all runs."""
     from platformdirs import user_cache_path

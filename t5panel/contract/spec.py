@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from t5panel.contract import llamafactory_keys
 from t5panel.contract.deepspeed_keys import FILLED_FROM_TRAIN, escaping_paths, misplaced_autos, unknown_keys
@@ -185,9 +186,17 @@ class RunSpec(Part):
 
     @model_validator(mode="after")
     def _parts_agree(self) -> Self:
-        problems = list(_disagreements(self))
-        if problems:
-            raise ValueError(" · ".join(problems))
+        found = _disagreements(self)
+        if found:
+            details = [
+                InitErrorDetails(
+                    type=PydanticCustomError("bad_name", "{problem}", {"problem": text, "hint": ""}),
+                    loc=tuple(key.split(".")),
+                    input=None,
+                )
+                for key, text in found
+            ]
+            raise ValidationError.from_exception_data("RunSpec", details)
         return self
 
     @property
@@ -208,44 +217,46 @@ class RunSpec(Part):
         return self.train.per_device_train_batch_size * self.train.gradient_accumulation_steps * self.num_gpus
 
 
-def _disagreements(spec: RunSpec) -> list[str]:
-    """Every contradiction between the parts of a spec, as sentences."""
+def _disagreements(spec: RunSpec) -> list[tuple[str, str]]:
+    """Every contradiction between the parts of a spec: the setting where it shows, and a sentence."""
     found = []
     if spec.launcher not in LAUNCHERS[spec.method]:
-        found.append(
-            f"launcher {spec.launcher!r} cannot start method {spec.method!r}; use {' or '.join(LAUNCHERS[spec.method])}"
-        )
+        others = " or ".join(LAUNCHERS[spec.method])
+        found.append(("launcher", f"launcher {spec.launcher!r} cannot start method {spec.method!r}; use {others}"))
     if spec.gpus is not None and len(set(spec.gpus)) != spec.num_gpus:
-        found.append(f"gpus {spec.gpus} names {len(set(spec.gpus))} cards but num_gpus is {spec.num_gpus}")
-    found += llamafactory_keys.faults_of(
-        spec.method,
-        spec.llamafactory,
-        attention=spec.model.attn_implementation,
-        validation=spec.data.validation,
-    )
+        text = f"gpus {spec.gpus} names {len(set(spec.gpus))} cards but num_gpus is {spec.num_gpus}"
+        found.append(("num_gpus", text))
+    attention, validation = spec.model.attn_implementation, spec.data.validation
+    strange = llamafactory_keys.faults_of(spec.method, spec.llamafactory, attention=attention, validation=validation)
+    found += [("llamafactory", text) for text in strange]
     if spec.deepspeed is not None:
-        if spec.method not in ("deepspeed", "llamafactory"):
-            found.append(f"deepspeed settings have no effect on method {spec.method!r}; remove them")
-        found += [
-            f"deepspeed.{key} is filled in from train.*; remove it"
-            for key in FILLED_FROM_TRAIN
-            if spec.deepspeed.get(key, "auto") != "auto"
-        ]
-        found += sorted(unknown_keys(spec.deepspeed))
-        found += misplaced_autos(spec.deepspeed, FILLED_FROM_TRAIN)
-        found += escaping_paths(spec.deepspeed)
+        found += [("deepspeed", text) for text in _deepspeed_faults(spec, spec.deepspeed)]
         found += _zero_faults(spec)
     return found
 
 
-def _zero_faults(spec: RunSpec) -> list[str]:
+def _deepspeed_faults(spec: RunSpec, config: dict[str, Any]) -> Iterator[str]:
+    if spec.method not in ("deepspeed", "llamafactory"):
+        yield f"deepspeed settings have no effect on method {spec.method!r}; remove them"
+    for key in FILLED_FROM_TRAIN:
+        if config.get(key, "auto") != "auto":
+            yield f"deepspeed.{key} is filled in from train.*; remove it"
+    yield from sorted(unknown_keys(config))
+    yield from misplaced_autos(config, FILLED_FROM_TRAIN)
+    yield from escaping_paths(config)
+
+
+def _zero_faults(spec: RunSpec) -> list[tuple[str, str]]:
     zero = (spec.deepspeed or {}).get("zero_optimization", {})
     if not isinstance(zero, dict):
-        return ["deepspeed.zero_optimization must be a mapping"]
+        return [("deepspeed", "deepspeed.zero_optimization must be a mapping")]
     stage = zero.get("stage", 0)
     if stage not in (0, 1, 2, 3) or isinstance(stage, bool):
-        return [f"deepspeed.zero_optimization.stage must be 0, 1, 2 or 3, not {stage!r}"]
+        text = f"deepspeed.zero_optimization.stage must be 0, 1, 2 or 3, not {stage!r}"
+        return [("deepspeed.zero_optimization.stage", text)]
     if stage > 0 and spec.train.optim == "adafactor":
-        return ["adafactor's factored state cannot be sharded by ZeRO 1-3; use adamw_torch_fused or stage 0"]
+        text = "adafactor's factored state cannot be sharded by ZeRO 1-3; use adamw_torch_fused or stage 0"
+        return [("deepspeed.zero_optimization.stage", text)]
     offloads = [name for name in ("offload_optimizer", "offload_param") if not isinstance(zero.get(name) or {}, dict)]
-    return [f"deepspeed.zero_optimization.{name} must be a mapping such as {{device: cpu}}" for name in offloads]
+    texts = (f"deepspeed.zero_optimization.{name} must be a mapping such as {{device: cpu}}" for name in offloads)
+    return [("deepspeed", text) for text in texts]

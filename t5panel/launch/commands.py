@@ -109,8 +109,9 @@ def _environment(spec: RunSpec, run: RunDir, cores: int) -> dict[str, str]:
         return {
             **env,
             "CUDA_VISIBLE_DEVICES": "",
-            # Without it accelerate 1.15 trains one separate model per process and returns 0.
-            "ACCELERATE_USE_CPU": "true",
+            # Without it accelerate 1.15 trains one separate model per process and returns 0; with it 1.11, which
+            # LLaMA-Factory needs, leaves DeepSpeed out without a word.
+            **({} if spec.method == "llamafactory" and spec.deepspeed is not None else {"ACCELERATE_USE_CPU": "true"}),
             "DS_ACCELERATOR": "cpu",
         }
     return {**env, "CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": _comma(card_indices(spec))}

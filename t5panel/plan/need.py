@@ -8,7 +8,7 @@ from t5panel.plan.peak import Peak, peak_of
 from t5panel.plan.replay import Held, held_by
 from t5panel.plan.step import TrainingStep
 from t5panel.plan.zero import Zero
-from t5panel.plan.zero_replay import held_under_zero
+from t5panel.plan.zero_replay import held_under_zero, zero_peak
 
 LOWEST_SHARE = 0.99
 """Of the predicted blocks: what a step takes at least. Source: README, "Measured"; none took less than 0.991 of it."""
@@ -54,6 +54,16 @@ def need_of(step: TrainingStep) -> Need:
     parts = peak_of(step)
     held = _held(step)
     return Need(_scaled(parts, held.requested), held.allocated, held.reserved)
+
+
+def quick_need(step: TrainingStep, like: Need) -> Need:
+    """The need of a step in closed form, a fifth of a millisecond; the allocator adds as much to it as to another's.
+
+    Raises: NoTableError as `need_of`.
+    """
+    parts = peak_of(step) if step.zero is None else _zero_parts(step, step.zero, zero_peak(step))
+    grown = parts.requested / like.requested
+    return Need(parts, int(grown * like.allocated), int(grown * like.reserved))
 
 
 def _held(step: TrainingStep) -> Held:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from t5panel.contract.memory_table import minor
@@ -14,7 +14,7 @@ from t5panel.plan.forecast import NOTHING_KNOWN, Experience, forecast
 from t5panel.plan.host import HostMemory, host_memory
 from t5panel.plan.machine import GIB, CardFacts, Machine
 from t5panel.plan.memory import CardMemory, Verdict, card_memory, training_step
-from t5panel.plan.need import need_of
+from t5panel.plan.need import need_of, quick_need
 from t5panel.plan.solve import Job, Suggestion, suggest
 from t5panel.plan.speed import Estimate
 from t5panel.plan.table import NoTableError, load_table
@@ -138,6 +138,44 @@ def make_plan(
         suggestions,
         versions,
     )
+
+
+def glance(plan: Plan, preset: Preset, *, versions: Mapping[str, str], known: Experience = NOTHING_KNOWN) -> Plan:
+    """The plan of other settings of the same model, in closed form: two milliseconds, for a screen while one types.
+
+    The allocator adds to what is requested as much as in `plan`; nothing is suggested. What was found in files and on
+    the machine is taken to be as it was.
+    """
+    spec, device_findings = resolve_device(preset.spec, plan.machine)
+    used, shape = used_cards(spec, plan.machine), plan.shape
+    try:
+        cards = _glanced_cards(plan, spec, used, versions, known.contexts)
+    except NoTableError:
+        cards = ()
+    ram = host_memory(spec, shape, plan.machine.ram_limit) if shape else None
+    kept = tuple(found for found in plan.findings if not found.code.startswith(("memory.", "gpu.")))
+    return replace(
+        plan,
+        spec=spec,
+        cards=cards,
+        ram=ram,
+        findings=(*device_findings, *kept, *_memory_findings(cards, ram, ())),
+        estimate=forecast(spec, shape, used, known),
+        suggestions=(),
+    )
+
+
+def _glanced_cards(
+    plan: Plan,
+    spec: RunSpec,
+    used: tuple[CardFacts, ...],
+    versions: Mapping[str, str],
+    measured: tuple[MeasuredContext, ...],
+) -> tuple[CardMemory, ...]:
+    if plan.shape is None or not plan.cards or not used:
+        return ()
+    need = quick_need(training_step(spec, plan.shape, versions, used), plan.cards[0].need)
+    return tuple(card_memory(need, card, context_of(spec, card, versions, measured)) for card in used)
 
 
 def used_cards(spec: RunSpec, machine: Machine) -> tuple[CardFacts, ...]:

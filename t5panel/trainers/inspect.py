@@ -11,6 +11,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from t5panel.contract.llamafactory import has_own_register
+from t5panel.contract.model_files import T5_TYPES, WEIGHT_FILES
 from t5panel.contract.shapes import builtin_shape, is_builtin
 from t5panel.contract.spec import RunSpec
 from t5panel.contract.versions import installed_versions
@@ -19,13 +21,6 @@ from t5panel.trainers.source import find_source
 from t5panel.trainers.text import END, first_line, import_transformers_without_torch, load_tokenizer, where_from
 
 PADDING = 0
-WEIGHT_FILES = (
-    "model.safetensors",
-    "model.safetensors.index.json",
-    "pytorch_model.bin",
-    "pytorch_model.bin.index.json",
-)
-T5_TYPES = ("t5", "mt5", "umt5")
 
 
 def inspect(spec: RunSpec) -> dict[str, Any]:
@@ -34,7 +29,7 @@ def inspect(spec: RunSpec) -> dict[str, Any]:
     config = _model_config(spec, faults)
     faults += _tokenizer_faults(spec, config)
     for key, path in (("data.train", spec.data.train), ("data.validation", spec.data.validation)):
-        if path is None or is_builtin(path):
+        if path is None or is_builtin(path) or has_own_register(spec):
             continue
         found = find_source(path, spec.data, key)
         if isinstance(found, list):

@@ -80,6 +80,8 @@ def trainer_for(base: type, job: Job) -> type:
 
         def train(self, *_: Any, **__: Any) -> Any:  # noqa: ANN401
             """Train, and say that the run has ended before LLaMA-Factory writes its summaries."""
+            if self.is_deepspeed_enabled != (job.spec.deepspeed is not None):
+                raise RuntimeError("DeepSpeed settings were given and are not used")
             set_seed(job.spec.train.seed + job.ranks.rank)
             job.start(parameter_count(self.model))
             output = super().train(resume_from_checkpoint=str(job.checkpoint) if job.checkpoint else None)

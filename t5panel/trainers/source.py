@@ -6,21 +6,12 @@ import csv
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+from t5panel.contract.data_look import PROMPT_NAMES, RESPONSE_NAMES, SUFFIXES, Format
 from t5panel.contract.spec import DataSpec
 from t5panel.errors import Fault
 
-Format = Literal["parquet", "json", "csv"]
-SUFFIXES: dict[str, Format] = {
-    ".parquet": "parquet",
-    ".jsonl": "json",
-    ".ndjson": "json",
-    ".json": "json",
-    ".csv": "csv",
-}
-PROMPT_NAMES = ("prompt", "instruction", "question", "input", "source", "src", "query")
-RESPONSE_NAMES = ("response", "output", "answer", "target", "completion", "tgt", "reply")
 _PROBED_LINES = 200
 
 
@@ -36,28 +27,28 @@ class Source:
 
 def find_source(path: str, data: DataSpec, key: str) -> Source | list[Fault]:
     """The files and columns behind `data.train` or `data.validation`, or everything that is wrong with them."""
-    found = _find_files(Path(path).expanduser(), key)
+    found = find_files(Path(path).expanduser(), key)
     if isinstance(found, Fault):
         return [found]
     files, format_ = found
     schemas: list[tuple[Path, dict[str, str]]] = []
     faults: list[Fault] = []
     for file in files:
-        schema = _schema(file, format_, key)
+        schema = schema_of(file, format_, key)
         if isinstance(schema, Fault):
             faults.append(schema)
         else:
             schemas.append((file, schema))
     if not schemas:
         return faults
-    columns = _find_columns(schemas[0][1], data)
+    columns = find_columns(schemas[0][1], data)
     if not isinstance(columns, list):
         faults += [fault for file, schema in schemas for fault in _column_faults(file, schema, columns)]
     else:
         faults += columns
     if faults or isinstance(columns, list):
         return faults
-    if format_ == "parquet" and _parquet_rows(files) == 0:
+    if format_ == "parquet" and parquet_rows(files) == 0:
         return [Fault(key, f"{path} has no rows")]
     return Source(tuple(files), format_, *columns)
 
@@ -102,7 +93,8 @@ def _line_problem(line: bytes, columns: tuple[str, str]) -> str | None:
     return "; ".join(f"column {name!r} is {kind}, text is needed" for name, kind in kinds.items()) or None
 
 
-def _find_files(path: Path, key: str) -> tuple[list[Path], Format] | Fault:
+def find_files(path: Path, key: str) -> tuple[list[Path], Format] | Fault:
+    """The data files at a path, all of one format, or what is wrong with it."""
     if not path.exists():
         return Fault(key, f"no file or folder {path}", f"give the path from {Path.cwd()} or an absolute one")
     if path.is_dir():
@@ -122,7 +114,7 @@ def _find_files(path: Path, key: str) -> tuple[list[Path], Format] | Fault:
     return files, SUFFIXES[files[0].suffix]
 
 
-def _schema(file: Path, format_: Format, key: str) -> dict[str, str] | Fault:
+def schema_of(file: Path, format_: Format, key: str) -> dict[str, str] | Fault:
     """Column → type name, from the file's head."""
     readers = {"parquet": _parquet_schema, "json": _json_schema, "csv": _csv_schema}
     try:
@@ -171,13 +163,15 @@ def _csv_schema(file: Path) -> dict[str, str]:
     return dict.fromkeys(header, "text")
 
 
-def _parquet_rows(files: list[Path]) -> int:
+def parquet_rows(files: list[Path]) -> int:
+    """Rows of all files, by their footers."""
     import pyarrow.parquet
 
     return sum(pyarrow.parquet.read_metadata(file).num_rows for file in files)
 
 
-def _find_columns(schema: dict[str, str], data: DataSpec) -> tuple[str, str] | list[Fault]:
+def find_columns(schema: dict[str, str], data: DataSpec) -> tuple[str, str] | list[Fault]:
+    """The columns of prompt and response: those that the spec names, else by their usual names."""
     sides = (
         ("data.prompt_column", data.prompt_column, PROMPT_NAMES),
         ("data.response_column", data.response_column, RESPONSE_NAMES),

@@ -12,10 +12,14 @@ from t5panel.contract.environments import missing_environment
 from t5panel.contract.spec import RunSpec
 from t5panel.errors import Fault, T5PanelError
 from t5panel.plan.machine import Machine
+from t5panel.plan.planning import Plan
 from t5panel.presets import Preset, load_preset, preset_names
-from t5panel.session import resolved_preset
+from t5panel.session import Prospect, resolved_preset
 from t5panel.tui.fields import flow_yaml, value_at
 from t5panel.wish import Wish
+
+CARD_SETTINGS = {"gpu.too-few": "num_gpus", "gpu.absent": "num_gpus"}
+"""Findings by code whose setting has another name."""
 
 
 @dataclass(frozen=True)
@@ -101,14 +105,27 @@ def command_line(wish: Wish, spec: RunSpec) -> str:
     return shlex.join(words)
 
 
+def script(line: str, prospect: Prospect) -> str:
+    """A shell file that starts a wish, and what that will run in its comments."""
+    inner = (("the supervisor runs first, once", prospect.prepare.line), ("and then", prospect.command.line))
+    comments = "".join(f"# {what}:\n#   {text}\n" for what, text in inner)
+    return f"#!/bin/sh\n{line}\n\n{comments}"
+
+
 def check(draft: Draft, machine: Machine, keys: tuple[str, ...]) -> Checked:
     """Look at a draft without touching the machine; a millisecond."""
-    if draft.unread:
-        return Checked(None, draft.unread)
     try:
-        return Checked(resolved_preset(draft.wish, machine), {})
+        preset = resolved_preset(draft.wish, machine)
     except T5PanelError as error:
-        return Checked(None, {_key_of(fault, keys): fault for fault in error.faults})
+        faults = {_key_of(fault, keys): fault for fault in reversed(error.faults)}  # the first of a setting
+        return Checked(None, {**faults, **draft.unread})
+    return Checked(None if draft.unread else preset, draft.unread)
+
+
+def found_by_key(plan: Plan, keys: tuple[str, ...]) -> Mapping[str, str]:
+    """The errors that a look at files and cards found, by the setting they are about."""
+    places = ((CARD_SETTINGS.get(found.code, found.code), found.message) for found in reversed(plan.errors))
+    return {key: message for key, message in places if key in keys}
 
 
 def methods(given: Wish) -> tuple[Method, ...]:

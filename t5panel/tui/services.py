@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from t5panel.contract.layout import RunDir
+    from t5panel.contract.spec import RunSpec
     from t5panel.plan.machine import Machine
+    from t5panel.preflight.peek import Peek
     from t5panel.session import Prospect
     from t5panel.wish import Wish
 
@@ -41,11 +43,19 @@ def start_here(prospect: Prospect, queue: bool, tell: Callable[[str], None]) -> 
     return start(prospect, queue=queue, tell=tell)
 
 
+def peek_here(spec: RunSpec) -> Peek:
+    """A look at the training data of a spec, in a process of its own."""
+    from t5panel.preflight.peek import Peek
+
+    return Peek(spec)
+
+
 @dataclass(frozen=True)
 class Services:
-    """Machine, planning, start and clock (unix seconds)."""
+    """Machine, planning, start, clock (unix seconds), and looks at data."""
 
     machine: Callable[[], Machine] = machine_here
     prospect: Callable[[Wish, Machine], Prospect] = prospect_here
     start: Callable[[Prospect, bool, Callable[[str], None]], RunDir] = start_here
     clock: Callable[[], float] = time.time
+    peek: Callable[[RunSpec], Peek] = peek_here

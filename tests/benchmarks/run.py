@@ -21,6 +21,7 @@ from t5panel.monitor.hardware import process_memory
 from t5panel.monitor.watch import watch
 from t5panel.session import prospect, request_stop, start
 from t5panel.wish import Wish
+from tests.benchmarks.keystrokes import keystroke
 from tests.benchmarks.plots import drawing, reopening, written_run
 from tests.house.household import House, ended, eventually, supervisor_pid
 
@@ -104,6 +105,8 @@ def measure(house: House, *, quick: bool) -> Iterator[Figure]:
         yield Figure("supervisor, sampling", share, 0.5, "% of core", f"1 Hz over {seconds:.0f} s, 3 ranks")
         yield Figure("supervisor", resident_mib(supervisor), 20, "MiB RSS", f"after {seconds:.0f} s, no NVIDIA driver")
         yield Figure("headless front", resident_mib(front), 60, "MiB RSS", f"t5panel attach, after {seconds:.0f} s")
+    cost = keystroke(repeats=40 if not quick else 4)
+    yield Figure("keystroke in the setup", cost, 16, "ms CPU", "to the painted plan, 120x30, 3 cards, median")
     yield from plotted_run(house.home / "long", steps, repeats=repeats)
     if not quick:
         yield rehearsed_rank()

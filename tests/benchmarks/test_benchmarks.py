@@ -16,5 +16,6 @@ def test_the_benchmarks_print_every_figure_with_its_bar() -> None:
 
     assert [line.split(" ≤ ")[0].rstrip("0123456789. ") for line in done.stdout.splitlines()[1:]] == [
         *("t5panel --version", "t5panel plan", "supervisor, sampling", "supervisor", "headless front"),
+        "keystroke in the setup",
         *("reopen a long run", "plot of a long run"),
     ]

@@ -17,7 +17,7 @@ from t5panel.plan.machine import Machine, parse_machine
 from t5panel.session import Prospect, prospect
 from t5panel.tui.app import PanelApp
 from t5panel.tui.services import Services
-from t5panel.tui.widgets.plan_pane import PlanPane
+from t5panel.tui.widgets.plan_pane import PlanPane, PlanState
 from t5panel.wish import Wish
 
 from .recorded import CREATED
@@ -79,9 +79,8 @@ async def planned(pilot: Pilot[None]) -> None:
 
     def ready() -> bool:
         panes = pilot.app.screen.query(PlanPane)
-        return (
-            bool(panes) and not panes.first().pending and (panes.first().plan is not None or bool(panes.first().faults))
-        )
+        state = panes.first().state if panes else PlanState(pending=True)
+        return not state.pending and (state.plan is not None or bool(state.faults))
 
     await until(pilot, ready)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from textual.pilot import Pilot
 
+from t5panel.plan.machine import parse_machine
 from t5panel.tui.screens.answers import AnswersDialog
 from t5panel.tui.screens.compare import CompareScreen
 from t5panel.tui.screens.details import DetailsDialog
@@ -15,11 +16,16 @@ from t5panel.tui.screens.figures import FiguresDialog
 from t5panel.tui.screens.log import LogScreen
 from t5panel.tui.screens.run import RunScreen
 from t5panel.tui.screens.stop import StopDialog
+from t5panel.tui.screens.whole_plan import WholePlanDialog
+from t5panel.tui.widgets.form import ValueInput
 from t5panel.tui.widgets.log_view import LogView
 from t5panel.tui.widgets.methods import MethodList
 
 from .panels import NO_CARDS, THREE_CARDS, THREE_NAMED_CARDS, panel, planned, screen_text, until
 from .recorded import DISK, SPIKE, STALL, crashed, diagnosed, ended, finished, living, on_named_cards, paused, tell
+from .test_data_picker import looked, panel_with_data
+from .test_model_picker import cache as cache  # noqa: PLC0414 - a fixture
+from .test_model_picker import opened
 
 Compare = Callable[..., bool]
 sizes = pytest.mark.parametrize("size", [(80, 24), (120, 30)], ids=["80x24", "120x30"])
@@ -56,6 +62,20 @@ async def faulty(pilot: Pilot[None]) -> None:
     await planned(pilot)
     await pilot.press("e", "0", "down", "x", "escape")
     await until(pilot, lambda: isinstance(pilot.app.focused, MethodList))
+
+
+async def edited(pilot: Pilot[None]) -> None:
+    """The form is open."""
+    await planned(pilot)
+    await pilot.press("e")
+    await until(pilot, lambda: isinstance(pilot.app.focused, ValueInput))
+
+
+async def whole(pilot: Pilot[None]) -> None:
+    """All of the plan is open."""
+    await planned(pilot)
+    await pilot.press("v")
+    await until(pilot, lambda: isinstance(pilot.app.screen, WholePlanDialog))
 
 
 async def explained(pilot: Pilot[None]) -> None:
@@ -108,6 +128,42 @@ def test_setup_with_three_cards(snap_compare: Compare, size: tuple[int, int]) ->
 @sizes
 def test_setup_with_a_suggestion(snap_compare: Compare, size: tuple[int, int]) -> None:
     assert snap_compare(panel(THREE_NAMED_CARDS), run_before=planned, terminal_size=size)
+
+
+@pytest.mark.parametrize("size", [(60, 15), (200, 60)], ids=["60x15", "200x60"])
+def test_setup_in_a_tiny_and_in_a_huge_terminal(snap_compare: Compare, size: tuple[int, int]) -> None:
+    assert snap_compare(panel(THREE_NAMED_CARDS), run_before=planned, terminal_size=size)
+
+
+def test_setup_edited_in_a_tiny_terminal(snap_compare: Compare) -> None:
+    assert snap_compare(panel(THREE_NAMED_CARDS), run_before=edited, terminal_size=(60, 15))
+
+
+def test_setup_that_does_not_fit(snap_compare: Compare) -> None:
+    small = parse_machine("3xRTX 3080 7GiB,32GiB", cores=8)
+    assert snap_compare(panel(small, preset="trainer"), run_before=planned, terminal_size=(120, 30))
+
+
+@sizes
+def test_the_whole_plan(snap_compare: Compare, size: tuple[int, int]) -> None:
+    assert snap_compare(panel(THREE_NAMED_CARDS), run_before=whole, terminal_size=size)
+
+
+@sizes
+@pytest.mark.usefixtures("cache")
+def test_the_model_picker(snap_compare: Compare, monkeypatch: pytest.MonkeyPatch, size: tuple[int, int]) -> None:
+    monkeypatch.setattr("t5panel.tui.screens.setup.folder_of", lambda _: Path("models"))
+    Path("models/mine").mkdir(parents=True)
+    assert snap_compare(panel(THREE_NAMED_CARDS), run_before=opened, terminal_size=size)
+
+
+@sizes
+def test_the_data_picker(
+    snap_compare: Compare, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: tuple[int, int]
+) -> None:
+    monkeypatch.setattr("t5panel.tui.screens.data_picker.folder_text", lambda _: "/home/me/data")
+    app, _ = panel_with_data(tmp_path)
+    assert snap_compare(app, run_before=looked, terminal_size=size)
 
 
 def test_setup_with_faults(snap_compare: Compare) -> None:

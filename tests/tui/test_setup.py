@@ -8,10 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from textual.app import App
 from textual.pilot import Pilot
 from textual.widgets import Footer
 
-from t5panel.contract.layout import RunDir
+from t5panel.contract.layout import RunDir, command_file
 from t5panel.errors import PreflightError
 from t5panel.plan.machine import GIB, Machine, parse_machine
 from t5panel.plan.planning import Finding
@@ -27,6 +28,7 @@ from t5panel.tui.screens.run import RunScreen
 from t5panel.tui.screens.save import SaveDialog
 from t5panel.tui.screens.setup import SetupScreen
 from t5panel.tui.screens.tight import TightDialog
+from t5panel.tui.screens.whole_plan import WholePlanDialog
 from t5panel.tui.widgets.command_pane import CommandPane
 from t5panel.tui.widgets.cycle import Cycle
 from t5panel.tui.widgets.form import FieldRow, FormPane, ValueInput
@@ -140,6 +142,42 @@ async def test_a_contradiction_between_settings_is_a_fault_too() -> None:
         assert "launcher 'accelerate' cannot start method 'deepspeed'" in " ".join(shown(pilot, PlanPane).split())
 
 
+async def test_every_fault_stands_at_its_setting_whatever_kind_it_is() -> None:
+    async with panel().run_test(size=(120, 100)) as pilot:
+        await planned(pilot)
+
+        await pilot.press("a", "e", "x", "down", "0")
+        rows = {row.field.key: row for row in pilot.app.screen.query(FieldRow)}
+        rows["train.optim"].editor.focus()
+        await pilot.press("right")
+        await pilot.pause()
+        typed = {key for key, row in rows.items() if row.fault}
+        rows["train.per_device_train_batch_size"].editor.focus()
+        await pilot.press("backspace", "down", "backspace")
+        await pilot.pause()
+
+        assert typed == {"train.per_device_train_batch_size", "train.gradient_accumulation_steps"}
+        assert {key: row.fault for key, row in rows.items() if row.fault} == {
+            ZERO_STAGE: "adafactor's factored state cannot be sharded by ZeRO 1-3; use adamw_torch_fused or stage 0"
+        }
+
+
+async def test_what_is_wrong_with_files_and_cards_stands_at_its_setting_too(tmp_path: Path) -> None:
+    async with panel(ONE_SMALL_CARD, data__train=str(tmp_path / "gone.jsonl")).run_test(size=SIZE) as pilot:
+        await planned(pilot)
+        rows = {row.field.key: row.fault for row in pilot.app.screen.query(FieldRow) if row.fault}
+        form = " ".join(shown(pilot, FormPane).split())
+
+        await pilot.press("e", "down", "down", "1")
+        await pilot.pause()
+        edited = {row.field.key for row in pilot.app.screen.query(FieldRow) if row.fault}
+
+        assert set(rows) == {"data.train", "num_gpus"}
+        assert "✗ 3 cards were asked for, 1 found" in form
+        assert "✗ no file or folder" in form
+        assert edited == {"data.train"}
+
+
 async def test_an_emptied_field_goes_back_to_what_the_preset_says() -> None:
     async with panel().run_test(size=SIZE) as pilot:
         await planned(pilot)
@@ -175,7 +213,7 @@ async def test_a_rehearsal_is_said_loudly_and_a_real_run_is_not_called_one() -> 
 
     assert "REHEARSAL no NVIDIA card was found" in rehearsal
     assert "REHEARSAL" not in real
-    assert "VRAM at the longest rows" in real
+    assert "every segment, at the" in real
 
 
 async def test_one_key_sets_what_would_be_faster_and_goes_when_nothing_is() -> None:
@@ -188,12 +226,12 @@ async def test_one_key_sets_what_would_be_faster_and_goes_when_nothing_is() -> N
         after = screen_text(pilot)
 
         assert "f next faster that fits: batch 8 ×" in before
-        assert "f use suggestion" in before
+        assert "f improve" in before
         assert "gradient_checkpointing      true" in before
         assert "gradient_checkpointing      false" in after
         assert "8 × 16 × 3 = 384" in after
         assert "FITS" in after
-        assert "f use suggestion" not in after
+        assert "f improve" not in after
 
 
 async def test_one_key_sets_what_fits_instead_of_what_does_not() -> None:
@@ -220,7 +258,7 @@ async def test_without_a_suggestion_there_is_no_key_for_it() -> None:
         await pilot.press("f")
         await planned(pilot)
 
-        assert "use suggestion" not in screen_text(pilot)
+        assert "f improve" not in screen_text(pilot)
         assert shown(pilot, PlanPane).splitlines()[1] == formula
 
 
@@ -279,6 +317,57 @@ async def test_the_line_that_leads_here_is_copied() -> None:
         assert "t5panel.trainers.deepspeed" in shown(pilot, CommandPane)
 
 
+async def test_the_copied_lines_are_in_a_file_too_which_is_named() -> None:
+    async with panel().run_test(size=SIZE) as pilot:
+        await planned(pilot)
+
+        await pilot.press("Y")
+        launch = pilot.app.clipboard
+
+        script = command_file().read_text(encoding="utf-8")
+        assert launch.startswith("env T5PANEL_RUN_ID=next ")
+        assert "deepspeed.launcher.runner" in launch
+        assert launch in script
+        assert "\nt5panel --preset deepspeed --no-ui --run-dir /runs/next\n" in script
+        assert told(pilot.app) == [f"both lines are in {command_file()}"]
+
+
+async def test_the_whole_plan_says_its_basis_and_the_exact_commands_and_copies_them() -> None:
+    async with panel(THREE_NAMED_CARDS).run_test(size=(120, 80)) as pilot:
+        await planned(pilot)
+
+        await pilot.press("v")
+        await until(pilot, lambda: isinstance(pilot.app.screen, WholePlanDialog))
+        text = " ".join(screen_text(pilot).split())
+        await pilot.press("y")
+        await until(pilot, lambda: isinstance(pilot.app.screen, SetupScreen))
+
+        assert "speed: stock T5 loops measured on one H100" in text
+        assert "t5panel.trainers.prepare" in text
+        assert "CUDA_VISIBLE_DEVICES=0,1,2" in text
+        assert pilot.app.clipboard.startswith("t5panel --preset deepspeed")
+
+
+async def test_every_keystroke_shows_the_memory_it_would_take_before_the_exact_plan_comes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with panel(THREE_NAMED_CARDS, preset="trainer").run_test(size=SIZE) as pilot:
+        await planned(pilot)
+        monkeypatch.setattr(setup, "PAUSE_SECONDS", 3600.0)
+
+        await pilot.press("e", "3", "2")
+        await pilot.pause()
+        at_once = shown(pilot, PlanPane)
+        monkeypatch.setattr(setup, "PAUSE_SECONDS", 0.02)
+        await pilot.press("escape", "e", "3", "2")
+        await planned(pilot)
+
+        assert "≈ in closed form" in at_once
+        assert "32 × 8 × 3 = 768" in at_once
+        near, exact = (float(text.split("/20.0")[0].split()[-1]) for text in (at_once, shown(pilot, PlanPane)))
+        assert near == pytest.approx(exact, rel=0.1)
+
+
 async def test_enter_walks_through_the_form_and_never_starts_from_it() -> None:
     starts = Starts()
     async with panel(starts=starts).run_test(size=SIZE) as pilot:
@@ -318,7 +407,7 @@ async def test_a_part_edited_after_its_whole_is_what_is_shown_and_run() -> None:
         await pilot.press("left")
         await planned(pilot)
 
-        plan = pilot.app.screen.query_one(PlanPane).plan
+        plan = pilot.app.screen.query_one(PlanPane).state.plan
         assert plan is not None
         assert (between, stage.value, plan.spec.zero_stage) == ("0", "3", 3)
         assert whole.value == "{zero_optimization: {stage: 3}}"
@@ -336,7 +425,7 @@ async def test_the_machine_is_read_again_for_a_later_plan_and_for_a_start(home: 
         now[0] += 3
         await pilot.press("down")
         await planned(pilot)
-        plan, header = pilot.app.screen.query_one(PlanPane).plan, screen_text(pilot).splitlines()[0]
+        plan, header = pilot.app.screen.query_one(PlanPane).state.plan, screen_text(pilot).splitlines()[0]
         machines.append(replace(THREE_CARDS, cores=2))
         await pilot.press("enter")
         await until(pilot, lambda: isinstance(pilot.app.screen, RunScreen))
@@ -394,7 +483,7 @@ async def test_help_opened_during_a_start_gives_way_to_the_run(home: Path) -> No
         assert told(app) == []
 
 
-def told(app: PanelApp) -> list[str]:
+def told(app: App[None]) -> list[str]:
     """What the panel's notices say now."""
     return [notice.message for notice in app._notifications]
 
@@ -478,7 +567,7 @@ async def test_typing_is_never_blocked_and_only_the_newest_plan_stays() -> None:
         await pilot.press("e", *"1234", *["backspace"] * 2, "escape")
         await planned(pilot)
 
-        plan = pilot.app.screen.query_one(PlanPane).plan
+        plan = pilot.app.screen.query_one(PlanPane).state.plan
         assert plan is not None
         assert plan.spec.train.per_device_train_batch_size == 12
 
@@ -500,7 +589,7 @@ async def test_a_preset_with_bad_overrides_opens_with_its_faults() -> None:
         await planned(pilot)
 
         assert "learning_rate" in shown(pilot, PlanPane)
-        assert pilot.app.screen.query_one(PlanPane).plan is None
+        assert pilot.app.screen.query_one(PlanPane).state.plan is None
 
 
 async def test_settings_are_saved_as_a_preset_of_the_users_own() -> None:
@@ -527,5 +616,5 @@ def command_line_of(pilot: Pilot[None]) -> str:
     """What the copy key copies."""
     screen = pilot.app.screen
     assert isinstance(screen, SetupScreen)
-    screen.action_copy()
+    screen.action_copy("line")
     return pilot.app.clipboard

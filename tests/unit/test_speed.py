@@ -33,7 +33,7 @@ from t5panel.plan.speed import (
 )
 from t5panel.presets import load_preset
 from t5panel.render_speed import estimate_json, estimate_lines, rate_text, time_text
-from t5panel.tui.widgets.plan_pane import plan_parts
+from t5panel.tui.plan_text import plan_parts
 
 H100, RTX_3080 = CARDS["H100 80GB HBM3"], CARDS["RTX 3080"]
 LAUNCHERS = {"manual": "accelerate", "trainer": "torchrun", "deepspeed": "deepspeed"}
@@ -493,9 +493,10 @@ def test_the_panel_shows_rate_time_and_basis_and_nothing_where_there_is_no_basis
     known, unknown = plan_of(BOX), plan_of("3x20GiB,12GiB")
 
     shown, hidden = (
-        "".join(part if isinstance(part, str) else str(part[0]) for part in plan_parts("", plan, ()))
+        "".join(part if isinstance(part, str) else str(part[0]) for part in plan_parts("", plan, (), width=60))
         for plan in (known, unknown)
     )
 
-    assert f"{rate_text(known.estimate)}\n{time_text(known.estimate)}\nestimate: {known.estimate.basis}\n" in shown
+    assert f"{rate_text(known.estimate)}\n{time_text(known.estimate)}\n" in shown
+    assert f"speed: {known.estimate.basis}\n" in shown
     assert "samples" not in hidden

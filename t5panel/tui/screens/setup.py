@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from textual import work
 from textual.app import ComposeResult
@@ -16,26 +17,32 @@ from textual.screen import Screen
 from textual.timer import Timer
 from textual.widgets import Static
 
-from t5panel.contract.spec import RunSpec
+from t5panel.contract.data_look import DataLook
+from t5panel.contract.layout import PRIVATE, command_file, write_atomic
+from t5panel.contract.spec import ModelSpec, RunSpec
 from t5panel.errors import T5PanelError
 from t5panel.language import tr
 from t5panel.plan.machine import Machine
 from t5panel.plan.planning import Plan, batch_formula
 from t5panel.plan.solve import Suggestion
 from t5panel.render import rehearsal_headline
-from t5panel.session import can_queue, save_as
-from t5panel.tui.draft import Checked, Draft, check, command_line, methods
+from t5panel.session import Prospect, can_queue, glance_at, save_as
+from t5panel.tui.draft import Checked, Draft, check, command_line, found_by_key, methods, script
 from t5panel.tui.faults import planning_faults
 from t5panel.tui.fields import ZERO_STAGE, form_fields, read, text_of, value_at
+from t5panel.tui.look_text import lengths_line
 from t5panel.tui.messages import LookedAhead, StartRequested
+from t5panel.tui.screens.data_picker import DataChoice, DataPicker, folder_of
+from t5panel.tui.screens.model_picker import ModelPicker
 from t5panel.tui.screens.save import SaveDialog
+from t5panel.tui.screens.whole_plan import Copied, WholePlanDialog
 from t5panel.tui.services import Services
 from t5panel.tui.widgets.command_pane import CommandPane
 from t5panel.tui.widgets.form import FieldRow, FormPane, FormState
 from t5panel.tui.widgets.header import HeaderBar
 from t5panel.tui.widgets.key_bar import KeyBar
 from t5panel.tui.widgets.methods import MethodList, MethodPane
-from t5panel.tui.widgets.plan_pane import PlanPane
+from t5panel.tui.widgets.plan_pane import PlanPane, PlanState
 from t5panel.wish import Wish
 
 PAUSE_SECONDS = 0.15
@@ -52,11 +59,17 @@ class SetupScreen(Screen[None]):
 
     AUTO_FOCUS = "MethodList"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("a", "all_settings", "all settings", tooltip="Show every setting of a run, or the main ones"),
-        Binding("f", "suggestion", "use suggestion", tooltip="Set what the plan suggests: what fits, or is faster"),
-        Binding("p", "save", "save preset", show=False, tooltip="Save these settings as a preset of your own"),
+        Binding("m", "pick('model.name_or_path')", "model", tooltip="Choose the model: built in, downloaded, a folder"),
+        Binding("d", "pick('data.train')", "data", tooltip="Choose the data: columns, rows, lengths in tokens"),
+        Binding("f", "suggestion", "improve", tooltip="Set what the plan suggests: what fits, or is faster"),
         Binding("w", "queue", "queue", tooltip="Queue the run: it starts when its cards are free"),
-        Binding("y", "copy", "copy", tooltip="Copy the t5panel line that starts this without the panel"),
+        Binding("v", "plan", "plan", show=False, tooltip="All of the plan, its basis, and the exact commands"),
+        Binding("a", "all_settings", "all settings", show=False, tooltip="Show every setting, or the main ones"),
+        Binding("y", "copy('line')", "copy", tooltip="Copy the t5panel line that starts this without the panel"),
+        Binding(
+            "Y", "copy('launch')", "copy launch line", show=False, tooltip="Copy the launcher's line as it will run"
+        ),
+        Binding("p", "save", "save preset", show=False, tooltip="Save these settings as a preset of your own"),
     ]
 
     def __init__(self, wish: Wish, machine: Machine, services: Services) -> None:
@@ -73,6 +86,11 @@ class SetupScreen(Screen[None]):
         self._timer: Timer | None = None
         self._can_queue = False
         self._suggestion: Suggestion | None = None
+        self._prospect: Prospect | None = None
+        self._texts: dict[str, tuple[Any, str]] = {}
+        self._found: Mapping[str, str] = {}
+        self._data_look: DataLook | None = None
+        self._looked_at: tuple[str, ModelSpec] | None = None
 
     def compose(self) -> ComposeResult:
         """Methods, settings and plan; the command below."""
@@ -96,6 +114,7 @@ class SetupScreen(Screen[None]):
 
     def on_method_pane_chosen(self, event: MethodPane.Chosen) -> None:
         """Another preset."""
+        self.query_one(FormPane).resting = event.summary
         self._take(self._draft.of_preset(event.name), replace_all=True)
 
     def on_field_row_edited(self, event: FieldRow.Edited) -> None:
@@ -117,12 +136,15 @@ class SetupScreen(Screen[None]):
         if event.number != self._number:
             self._look_ahead()
             return
+        self._prospect = event.prospect
+        plan = event.prospect.plan if event.prospect else None
         pane = self.query_one(PlanPane)
-        pane.pending, pane.faults = False, event.faults
-        pane.plan = event.prospect.plan if event.prospect else None
+        pane.state = PlanState(pane.state.formula, plan, event.faults)
         self.query_one(CommandPane).command = event.prospect.command if event.prospect else None
-        self._show_banner(pane.plan)
-        self._offer(pane.plan)
+        self._found = found_by_key(plan, self._keys) if plan else {}
+        self.query_one(FormPane).state = self._form_state(replace_all=False)
+        self._show_banner(plan)
+        self._offer(plan)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Queueing only while busy cards alone keep the run from starting; a suggestion only while there is one."""
@@ -147,7 +169,45 @@ class SetupScreen(Screen[None]):
 
     def action_edit(self) -> None:
         """Into the form."""
-        self.query_one(FormPane).focus_first()
+        self.add_class("-editing")
+        focus = self.query_one(FormPane).focus_first
+        if self.has_class("-slim"):
+            self.call_after_refresh(focus)  # it is shown only now
+        else:
+            focus()
+
+    def action_pick(self, key: str) -> None:
+        """Choose the value of a setting from what there is."""
+        spec = self._shown_spec()
+        if spec is None:
+            self.notify(tr("set right what is red first"), severity="warning")
+            return
+
+        def take_data(choice: DataChoice | None) -> None:
+            if choice is not None:
+                self._take_data(key, choice)
+
+        def take_model(name: str | None) -> None:
+            if name is not None:
+                self._take(self._draft.with_value(key, name))
+
+        folder = folder_of((value_at(spec, key), spec.data.train))
+        if key.startswith("model."):
+            self.app.push_screen(ModelPicker(value_at(spec, key) or "", folder), take_model)
+        else:
+            self.app.push_screen(DataPicker(spec, folder, self._services), take_data)
+
+    def _take_data(self, key: str, choice: DataChoice) -> None:
+        draft = self._draft.with_value(key, choice.path)
+        columns = {"data.prompt_column": choice.prompt, "data.response_column": choice.response}
+        for column, name in columns.items():
+            if name is not None:
+                draft = draft.with_value(column, name)
+        self._take(draft)
+        spec = self._shown_spec()
+        if key == "data.train" and spec is not None:
+            self._data_look, self._looked_at = choice.look, (spec.data.train, spec.model)
+            self.query_one(FormPane).state = self._form_state(replace_all=False)
 
     def action_walk(self, by: int) -> None:
         """Along the form."""
@@ -155,6 +215,7 @@ class SetupScreen(Screen[None]):
 
     def action_leave_form(self) -> None:
         """Back to the methods, where enter starts."""
+        self.remove_class("-editing")
         self.query_one(MethodList).focus()
         form = self.query_one(FormPane)
         form.rest()
@@ -166,7 +227,7 @@ class SetupScreen(Screen[None]):
 
     def action_suggestion(self) -> None:
         """Set what the plan suggests, unless it is the plan of an older draft."""
-        if self._suggestion is None or self.query_one(PlanPane).pending:
+        if self._suggestion is None or self.query_one(PlanPane).state.pending:
             return
         draft = self._draft
         for key, value in self._suggestion.settings.items():
@@ -193,31 +254,60 @@ class SetupScreen(Screen[None]):
         self.notify(text, title=tr("saved {path}", path=path), markup=False)
         self.query_one(MethodPane).show(methods(self._draft.given), name)
 
-    def action_copy(self) -> None:
-        """The t5panel command of this draft, to the terminal's clipboard."""
-        if self._checked.preset is None:
+    def action_copy(self, what: Copied) -> None:
+        """The t5panel line of this draft, or what that will run: to the terminal's clipboard, and both to a file."""
+        preset, prospect = self._checked.preset, self._prospect
+        if preset is None or prospect is None or self.query_one(PlanPane).state.pending:
             self.notify(tr("there is no command yet"), severity="warning")
             return
-        self.app.copy_to_clipboard(command_line(self._draft.wish, self._checked.preset.spec))
-        self.notify(tr("copied the t5panel line"))
+        line = command_line(self._draft.wish, preset.spec)
+        self.app.copy_to_clipboard(line if what == "line" else prospect.command.line)
+        file = command_file()
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True, mode=PRIVATE)
+            write_atomic(file, script(line, prospect).encode(), durable=False)
+        except OSError as error:
+            self.notify(str(error), title=tr("copied, but not to a file"), severity="warning", markup=False)
+            return
+        title = tr("copied the t5panel line") if what == "line" else tr("copied the launcher's line")
+        self.notify(tr("both lines are in {file}", file=file), title=title, markup=False)
+
+    def action_plan(self) -> None:
+        """All of the plan, and the commands."""
+        preset, prospect = self._checked.preset, self._prospect
+        if preset is None or prospect is None:
+            self.notify(tr("there is no plan yet"), severity="warning")
+            return
+
+        def answer(what: Copied | None) -> None:
+            if what is not None:
+                self.action_copy(what)
+
+        self.app.push_screen(WholePlanDialog(prospect, command_line(self._draft.wish, preset.spec)), answer)
 
     def _take(self, draft: Draft, *, replace_all: bool = False) -> None:
         """Check a draft at once and look ahead a moment later."""
+        before, after = self._draft.own_edits, draft.own_edits
+        kept = {} if replace_all else self._found
+        self._found = {key: text for key, text in kept.items() if before.get(key) == after.get(key)}
         self._draft, self._number = draft, self._number + 1
         self._checked = check(draft, self._machine, self._keys)
         self.query_one(FormPane).state = self._form_state(replace_all=replace_all)
-        pane = self.query_one(PlanPane)
-        pane.faults = tuple(self._checked.faults.values())
-        pane.formula = batch_formula(self._checked.preset.spec) if self._checked.preset else ""
-        if replace_all:
-            pane.plan = None
+        self.query_one(PlanPane).state = self._plan_at_once()
         if self._timer is not None:
             self._timer.stop()
         if self._checked.preset is None:
             self.query_one(CommandPane).command = None
         else:
-            pane.pending = True
             self._timer = self.set_timer(PAUSE_SECONDS, self._look_ahead)
+
+    def _plan_at_once(self) -> PlanState:
+        """What a keystroke changes, in closed form where the last look ahead was at the same model."""
+        preset = self._checked.preset
+        if preset is None:
+            return PlanState(faults=tuple(self._checked.faults.values()))
+        plan = glance_at(self._prospect, preset) if self._prospect is not None else None
+        return PlanState(batch_formula(preset.spec), plan, pending=True)
 
     def _form_state(self, *, replace_all: bool) -> FormState:
         spec = self._shown_spec()
@@ -226,12 +316,28 @@ class SetupScreen(Screen[None]):
         whole = {key: value for key, value in edits.items() if not any(k.startswith(f"{key}.") for k in edits)}
         values = {key: value_at(spec, key) for key in self._keys} if spec else {}
         return FormState(
-            texts={key: text_of(value) for key, value in {**values, **whole}.items()},
+            texts={key: self._text_of(key, value) for key, value in {**values, **whole}.items()},
             edited=frozenset(edits),
-            faults={key: fault.message for key, fault in self._checked.faults.items()},
+            faults={**self._found, **{key: fault.message for key, fault in self._checked.faults.items()}},
             hidden=frozenset() if spec is None or spec.method in SHARDED else frozenset({ZERO_STAGE, "deepspeed"}),
+            notes=self._notes(spec),
             replace_all=replace_all,
         )
+
+    def _notes(self, spec: RunSpec | None) -> dict[str, str]:
+        """What the look at the chosen data says to the settings that it concerns."""
+        if spec is None or self._data_look is None or self._looked_at != (spec.data.train, spec.model):
+            return {}
+        line = lengths_line(self._data_look, (spec.data.max_source_length, spec.data.max_target_length))
+        return dict.fromkeys(("data.train", "data.max_source_length", "data.max_target_length"), line)
+
+    def _text_of(self, key: str, value: Any) -> str:  # noqa: ANN401
+        """As `text_of`, which takes a millisecond for a mapping; most stay as they are from key to key."""
+        known, text = self._texts.get(key, (None, ""))
+        if known != value or type(known) is not type(value):
+            text = text_of(value)
+            self._texts[key] = (value, text)
+        return text
 
     def _shown_spec(self) -> RunSpec | None:
         """The draft's spec; while it has faults, the preset's without the edits made here."""

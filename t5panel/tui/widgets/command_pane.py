@@ -29,4 +29,4 @@ class CommandPane(VerticalScroll, can_focus=False):
     def watch_command(self, command: Command | None) -> None:
         """Show it."""
         self._text.update(Content(command.short if command else ""))
-        self.border_title = tr("Command · y copies the t5panel line") if command else tr("Command")
+        self.border_title = tr("Command · y copies the t5panel line, Y this one") if command else tr("Command")

@@ -11,8 +11,9 @@ from textual.binding import Binding, BindingType
 from textual.containers import Container, Vertical, VerticalScroll
 from textual.content import Content
 from textual.events import DescendantFocus
+from textual.geometry import Size
 from textual.message import Message
-from textual.reactive import reactive
+from textual.reactive import Reactive, reactive
 from textual.widgets import Input, Label, Static
 
 from t5panel.cells import width_of
@@ -20,6 +21,7 @@ from t5panel.language import later, tr
 from t5panel.tui.fields import FormField
 from t5panel.tui.widgets.cycle import Cycle
 
+PICKED = ("data.train", "data.validation", "model.name_or_path")
 RESTING_HELP = later("e edits · a shows every setting")
 
 WALK = (
@@ -43,8 +45,14 @@ class FormState:
     edited: frozenset[str] = frozenset()
     faults: Mapping[str, str] = field(default_factory=dict)
     hidden: frozenset[str] = frozenset()
+    notes: Mapping[str, str] = field(default_factory=dict)
+    """What is known of a setting here, beside its help."""
     replace_all: bool = False
     """Whether texts that were being typed are given up: another preset was chosen."""
+
+    def of(self, key: str) -> tuple[object, ...]:
+        """All that a row shows."""
+        return self.texts.get(key), key in self.edited, self.faults.get(key), key in self.hidden
 
 
 class ValueInput(Input):
@@ -52,11 +60,17 @@ class ValueInput(Input):
 
     BINDINGS: ClassVar[list[BindingType]] = [*WALK]
 
+    virtual_size: Reactive[Size] = Reactive(Size(0, 0), layout=False)
+    """As wide as its row whatever is typed: an Input would have the screen laid out again at every keystroke."""
+
 
 class FieldRow(Container):
     """One setting: its name, its value, and what is wrong with it."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [*WALK]
+    BINDINGS: ClassVar[list[BindingType]] = [
+        *WALK,
+        Binding("ctrl+o", "pick", "choose", tooltip="Choose from what there is on this machine"),
+    ]
 
     class Edited(Message):
         """The user typed or chose a value."""
@@ -82,15 +96,31 @@ class FieldRow(Container):
 
     def show(self, state: FormState) -> None:
         """Take over value and fault; a text being typed stays."""
-        key = self.field.key
-        self.fault = state.faults.get(key, "")
+        key, fault = self.field.key, state.faults.get(self.field.key, "")
         self.display = key not in state.hidden
         self.set_class(key in state.edited, "-edited")
-        self.set_class(bool(self.fault), "-faulty")
-        self.styles.height = 1 + -(-width_of(f"✗ {tr(self.fault)}") // max(20, self.size.width)) if self.fault else 1
-        self.refresh()
+        if fault != self.fault:  # a row that stays as it is costs a keystroke nothing
+            self.fault = fault
+            self.set_class(bool(fault), "-faulty")
+            self._fit()
         if state.replace_all or not (self.screen.focused is self.editor or self.fault):
             self._set_text(state.texts.get(key, ""))
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Only some settings have something to choose from."""
+        return action != "pick" or self.field.key in PICKED
+
+    async def action_pick(self) -> None:
+        """Have the screen offer it."""
+        await self.run_action(f"screen.pick('{self.field.key}')")
+
+    def on_resize(self) -> None:
+        """A fault takes as many lines as it needs."""
+        self._fit()
+
+    def _fit(self) -> None:
+        self.styles.height = 1 + -(-width_of(f"✗ {tr(self.fault)}") // max(20, self.size.width)) if self.fault else 1
+        self.refresh()
 
     def on_mount(self) -> None:
         """Take over what was known before this row was there."""
@@ -134,7 +164,11 @@ class FormPane(Vertical):
         ),
     ]
 
-    state: reactive[FormState] = reactive(FormState())
+    state: reactive[FormState] = reactive(FormState(), repaint=False)
+    """The rows draw it; a new picture of the whole form would cost every keystroke milliseconds."""
+
+    resting: reactive[Content] = reactive(Content(), init=False)
+    """What the chosen method is, where the list has no room to say it."""
 
     def __init__(self, fields: tuple[FormField, ...]) -> None:
         super().__init__(classes="section")
@@ -147,12 +181,18 @@ class FormPane(Vertical):
         with VerticalScroll(can_focus=False):
             for field in self._main:
                 yield FieldRow(field)
+        yield Static(id="method")
         yield Static(tr(RESTING_HELP), id="help")
 
-    def watch_state(self, state: FormState) -> None:
-        """Show it in every row."""
+    def watch_state(self, old: FormState, state: FormState) -> None:
+        """Show it in every row that it changes."""
         for row in self._rows():
-            row.show(state)
+            if state.replace_all or old.of(row.field.key) != state.of(row.field.key):
+                row.show(state)
+
+    def watch_resting(self, resting: Content) -> None:
+        """Say it."""
+        self.query_one("#method", Static).update(resting)
 
     def focus_first(self) -> None:
         """Begin editing."""
@@ -185,9 +225,9 @@ class FormPane(Vertical):
         """Explain the focused setting."""
         row = next((node for node in event.widget.ancestors if isinstance(node, FieldRow)), None)
         if row is not None:
-            self.query_one("#help", Static).update(
-                Content.assemble((row.field.key, "$accent"), "  ", tr(row.field.help))
-            )
+            note = self.state.notes.get(row.field.key, "")
+            parts = ((row.field.key, "$accent"), f"  {tr(row.field.help)}", (f" {note}" if note else "", "$foreground"))
+            self.query_one("#help", Static).update(Content.assemble(*parts))
 
     def _editors(self) -> list[Cycle | ValueInput]:
         return [row.editor for row in self._rows() if row.display]

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.content import Content
+from textual.events import Resize
 from textual.message import Message
-from textual.widgets import OptionList, Static
+from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
 from t5panel.language import tr
 from t5panel.tui.draft import Method
+
+SUMMARY_LINES = 5
+"""That a method takes with its summary and a gap."""
 
 
 class MethodList(OptionList):
@@ -32,46 +36,60 @@ class MethodPane(Vertical):
     class Chosen(Message):
         """Another preset is highlighted."""
 
-        def __init__(self, name: str) -> None:
+        def __init__(self, name: str, summary: Content) -> None:
             super().__init__()
-            self.name = name
+            self.name, self.summary = name, summary
 
     def __init__(self, methods: Sequence[Method], chosen: str) -> None:
         super().__init__(classes="section")
         self._methods = tuple(methods)
         self._chosen = chosen
+        self._roomy, self._told = False, ""
         self.border_title = tr("Method")
 
     def compose(self) -> ComposeResult:
-        """The list, and a sentence on the highlighted one."""
-        options = MethodList(*map(_option, self._methods))
+        """The list."""
+        options = MethodList(*self._options())
         options.highlighted = [method.name for method in self._methods].index(self._chosen)
         yield options
-        yield Static(id="summary")
 
     def show(self, methods: Sequence[Method], chosen: str) -> None:
         """Other presets than before, one of them chosen."""
         self._methods, self._chosen = tuple(methods), chosen
         options = self.query_one(MethodList)
-        options.set_options(map(_option, self._methods))
+        options.set_options(self._options())
         options.highlighted = [method.name for method in self._methods].index(chosen)
 
     def on_option_list_option_highlighted(self, event: OptionList.OptionHighlighted) -> None:
-        """Say what it is and tell the screen."""
+        """Tell the screen."""
         event.stop()
         method = self._methods[event.option_index]
-        self.query_one("#summary", Static).update(_summary(method))
-        self.post_message(self.Chosen(method.name))
+        self._chosen = method.name
+        if method.name != self._told:  # the list is also filled anew when it gets another size
+            self._told = method.name
+            self.post_message(self.Chosen(method.name, _summary(method)))
+
+    def on_resize(self, event: Resize) -> None:
+        """A summary under every name where there is room for all."""
+        roomy = event.size.height >= SUMMARY_LINES * len(self._methods)
+        if roomy != self._roomy:
+            self._roomy = roomy
+            self.show(self._methods, self._chosen)
+
+    def _options(self) -> Iterator[Option]:
+        return (_option(method, with_summary=self._roomy) for method in self._methods)
 
 
-def _option(method: Method) -> Option:
+def _option(method: Method, *, with_summary: bool) -> Option:
     name = method.name.rsplit("/", 1)[-1]
     word, style = (tr("under {launcher}", launcher=method.launcher), "$quiet")
     if not method.installed:
         word, style = tr("not installed"), "$warning"
     if method.faults:
         word, style = tr("cannot be used"), "$error"
-    return Option(Content.assemble(f"{name:<13}", (word, style)), id=method.name)
+    title = Content.assemble(f"{name:<13}", (word, style))
+    below = Content.assemble("\n", _summary(method).stylize_before("$quiet"), "\n") if with_summary else ""
+    return Option(title + below, id=method.name)
 
 
 def _summary(method: Method) -> Content:
