@@ -95,7 +95,7 @@ def tmux(tmp_path: Path, home: Path) -> Iterator[Tmux]:
         _wait_until_ended(run)
 
 
-@pytest.mark.timeout(480)
+@pytest.mark.timeout(600)
 def test_by_keys_alone_a_run_is_set_up_left_found_stopped_resumed_and_compared(tmux: Tmux, home: Path) -> None:
     finished(home, "20260101-120000-manual")
     panel = (sys.executable, "-m", "t5panel")
@@ -116,7 +116,7 @@ def test_by_keys_alone_a_run_is_set_up_left_found_stopped_resumed_and_compared(t
     tmux.press("Escape")
     tmux.settle()
     tmux.press("Enter")
-    tmux.wait_for("◌ starting", 60)
+    tmux.wait_for("◌ starting", 150)
     first = loss_on(tmux.wait_for("━━ training", 180))
     tmux.press("q")
     tmux.wait_closed()
