@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import set_seed
+from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
 
 from t5panel.contract.layout import RUN_DIR_VARIABLE
 from t5panel.contract.spec import RunSpec
@@ -89,6 +91,15 @@ def trainer_for(base: type, job: Job) -> type:
             output = super().train(resume_from_checkpoint=str(job.checkpoint) if job.checkpoint else None)
             job.finish()
             return output
+
+        def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+            """Resume. Its own way loads for the device `cpu:0` of accelerate 1.11, which torch does not know."""
+            if checkpoint is None or self.is_deepspeed_enabled:
+                super()._load_optimizer_and_scheduler(checkpoint)
+                return
+            for state, name in ((self.optimizer, OPTIMIZER_NAME), (self.lr_scheduler, SCHEDULER_NAME)):
+                saved = torch.load(Path(checkpoint) / name, map_location=job.ranks.device, weights_only=True)
+                state.load_state_dict(saved)
 
         def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
             """Save into a checkpoint. The model once more beside them, as LLaMA-Factory has it, is left out."""
