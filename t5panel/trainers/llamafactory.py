@@ -15,13 +15,13 @@ import torch
 from transformers import set_seed
 from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
 
-from t5panel.contract.layout import RUN_DIR_VARIABLE
+from t5panel.contract.layout import RUN_DIR_VARIABLE, write_atomic
+from t5panel.contract.llamafactory import arguments, files_of
 from t5panel.contract.spec import RunSpec
 from t5panel.trainers.guard import Rank, enter_rank
 from t5panel.trainers.job import Job
 from t5panel.trainers.job_trainer import JobCallback, JobTrainer
 from t5panel.trainers.llamafactory_modules import LlamaFactory, import_llamafactory
-from t5panel.trainers.llamafactory_prepare import arguments_of
 from t5panel.trainers.model import parameter_count
 from t5panel.trainers.optim import build_optimizer, build_schedule
 from t5panel.trainers.ranks import Ranks
@@ -37,7 +37,12 @@ def train(me: Rank) -> None:
     if me.spec.deepspeed is not None:
         _spare_the_compiler(me.spec)
     register_trainer(factory, job)
-    factory.tuner.run_exp({**arguments_of(me.run), "max_steps": job.steps}, callbacks=[JobCallback(job)])
+    if ranks.rank == 0:  # after an out-of-memory recovery the spec is another than the front wrote these for
+        for path, text in files_of(me.spec, me.run).items():
+            write_atomic(path, text.encode())
+    given = {**arguments(me.spec, me.run), "max_steps": job.steps}
+    given.pop("num_train_epochs", None)
+    factory.tuner.run_exp(given, callbacks=[JobCallback(job)])
 
 
 def register_trainer(factory: LlamaFactory, job: Job) -> None:
