@@ -70,6 +70,8 @@ def run_options(command: Handler) -> Handler:
         click.option("--data", help="Parquet, JSONL or CSV file, or a folder of them."),
         click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Any key of the spec, dotted."),
         click.option("--run-dir", type=click.Path(path_type=Path), help="Run directory to create."),
+        click.option("--samples", type=click.IntRange(min=1), help="Rows to estimate time and energy for."),
+        click.option("--price", type=click.FloatRange(min=0), help="Money per kWh."),
         click.option("--json", "as_json", is_flag=True, help="Print JSON."),
     ]
     for option in reversed(options):
@@ -164,8 +166,6 @@ def main(
 @main.command()
 @run_options
 @click.option("--machine", help="Plan for another machine, for example '3xRTX 3080 20GiB,12GiB'.")
-@click.option("--samples", type=click.IntRange(min=1), help="Rows to estimate time and energy for.")
-@click.option("--price", type=click.FloatRange(min=0), help="Money per kWh.")
 @ends_with_exit_code
 def plan(*, machine: str | None, as_json: bool, **options: Any) -> None:  # noqa: ANN401
     """Show what a preset would run, and whether it fits."""

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from t5panel.contract.deepspeed_keys import FILLED_FROM_TRAIN
 from t5panel.contract.environments import constraints_file
 from t5panel.contract.llamafactory_keys import PASSED
 from t5panel.contract.paths import user_path
-from t5panel.contract.spec import FILLED_FROM_TRAIN
 from t5panel.errors import Fault, UsageError
 from t5panel.presets import read_document
 

@@ -94,12 +94,13 @@ def prospect(wish: Wish, *, machine: Machine | None = None) -> Prospect:
     return Prospect(preset, plan, run, prepare_command_for(plan.spec, run), command, inspection.versions, known)
 
 
-def glance_at(before: Prospect, preset: Preset) -> Plan | None:
-    """The plan of a preset in closed form, from what a look at another one found; None when it says nothing of this."""
+def glance_at(before: Prospect, preset: Preset, wish: Wish) -> Plan | None:
+    """The plan of a wish's preset in closed form, from a look at another one; None when that says nothing of this."""
     old, new = before.preset.spec, preset.spec
     if (old.method, old.model, old.interpreter) != (new.method, new.model, new.interpreter):
         return None
-    return glance(before.plan, preset, versions=before.versions, known=before.known)
+    known = msgspec.structs.replace(before.known, samples=wish.samples, price=wish.price)
+    return glance(before.plan, preset, versions=before.versions, known=known)
 
 
 def _surroundings(spec: RunSpec, here: Machine, run: RunDir, shape: Shape | None) -> tuple[Finding, ...]:

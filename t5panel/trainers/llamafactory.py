@@ -6,12 +6,14 @@ steps and our checkpoints; then its tuner takes over.
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Any
 
 import torch
 from transformers import set_seed
 
+from t5panel.contract.layout import RUN_DIR_VARIABLE
 from t5panel.contract.spec import RunSpec
 from t5panel.trainers.guard import Rank, enter_rank
 from t5panel.trainers.job import Job
@@ -105,4 +107,6 @@ def _spare_the_compiler(spec: RunSpec) -> None:
 
 
 if __name__ == "__main__":
+    if not sys.argv[1:]:  # started by LLaMA-Factory's own launcher
+        sys.argv.append(os.environ[RUN_DIR_VARIABLE])
     train(enter_rank())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -10,12 +11,12 @@ from typing import Any
 
 from t5panel.contract.environments import missing_environment
 from t5panel.contract.spec import RunSpec
-from t5panel.errors import Fault, T5PanelError
+from t5panel.errors import Fault, T5PanelError, UsageError
 from t5panel.plan.machine import Machine
 from t5panel.plan.planning import Plan
 from t5panel.presets import Preset, load_preset, preset_names
 from t5panel.session import Prospect, resolved_preset
-from t5panel.tui.fields import flow_yaml, value_at
+from t5panel.tui.fields import PRICE, SAMPLES, flow_yaml, value_at
 from t5panel.wish import Wish
 
 CARD_SETTINGS = {"gpu.too-few": "num_gpus", "gpu.absent": "num_gpus"}
@@ -61,7 +62,13 @@ class Draft:
         return replace(self, preset=preset, unread={})
 
     def with_value(self, key: str, value: Any) -> Draft:  # noqa: ANN401
-        """With one setting edited."""
+        """With one setting edited.
+
+        Raises: UsageError for an estimate's figure that is none: RunSpec does not look at it.
+        """
+        if key in (PRICE, SAMPLES):
+            unread = {name: fault for name, fault in self.unread.items() if name != key}
+            return replace(self, given=_told_for(self.given, key, value), unread=unread)
         return self._with_edits(laid_over(self.own_edits, key, value), key)
 
     def without(self, key: str) -> Draft:
@@ -84,6 +91,19 @@ class Checked:
     preset: Preset | None
     faults: Mapping[str, Fault]
     """The key `""` holds a fault that belongs to no single setting."""
+
+
+def _told_for(given: Wish, key: str, value: Any) -> Wish:  # noqa: ANN401
+    """A wish whose time and money are told for other rows, or at another price.
+
+    Raises: UsageError for anything but a number above 0, whole where rows are meant.
+    """
+    is_number = isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf
+    if key == PRICE and (value is None or is_number):
+        return replace(given, price=value)
+    if key == SAMPLES and (value is None or (is_number and isinstance(value, int))):
+        return replace(given, samples=value)
+    raise UsageError.of(key, f"must be a number above 0, not {value!r}")
 
 
 def laid_over(settings: Mapping[str, Any], key: str, value: Any) -> dict[str, Any]:  # noqa: ANN401

@@ -10,6 +10,7 @@ import yaml
 from pydantic.fields import FieldInfo
 
 from t5panel.contract.spec import RunSpec
+from t5panel.language import later
 from t5panel.presets import flat_keys, parse_assignments
 
 Kind = Literal["text", "number", "choice", "flag", "yaml"]
@@ -29,6 +30,8 @@ MAIN_KEYS = (
     "train.gradient_checkpointing",
     ZERO_STAGE,
 )
+PRICE, SAMPLES = "estimate.price", "estimate.samples"
+"""No settings of a run: what its time, energy and money are told for."""
 CHOSEN_ELSEWHERE = ("method",)
 """The method is the preset's."""
 
@@ -63,7 +66,13 @@ class FormField:
     @property
     def is_main(self) -> bool:
         """Whether it is shown before all settings are."""
-        return self.key in MAIN_KEYS
+        return self.key in (*MAIN_KEYS, PRICE, SAMPLES)
+
+
+ESTIMATE_FIELDS = (
+    FormField(PRICE, "number", (), optional=True, help=later("Money per kWh; empty: no cost is told.")),
+    FormField(SAMPLES, "number", (), optional=True, help=later("Rows to tell time for; empty: those of the run.")),
+)
 
 
 def form_fields(*, sharded: bool) -> tuple[FormField, ...]:
@@ -75,7 +84,7 @@ def form_fields(*, sharded: bool) -> tuple[FormField, ...]:
     else:
         known.pop("deepspeed")
     main = [known[key] for key in MAIN_KEYS if key in known]
-    return (*main, *(field for field in known.values() if not field.is_main))
+    return (*main, *ESTIMATE_FIELDS, *(field for field in known.values() if not field.is_main))
 
 
 def value_at(spec: RunSpec, key: str) -> Any:  # noqa: ANN401

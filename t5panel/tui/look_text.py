@@ -11,6 +11,7 @@ from t5panel.tui.browse import size_text
 from t5panel.tui.parts import Part
 
 BLOCKS = " ▁▂▃▄▅▆▇█"
+COLUMN_KEYS = ("data.prompt_column", "data.response_column")
 PERCENTILES = (50, 90, 99)
 SIDES = ((later("source"), "max_source_length"), (later("target"), "max_target_length"))
 
@@ -46,8 +47,9 @@ def look_parts(look: DataLook | None, limits: tuple[int, int], width: int, *, he
         yield (tr("looking…"), "$quiet")
         return
     yield from _file_parts(look)
-    for where, message, hint in look.faults:
-        yield from (("✗ ", "$error"), f"{where}: {tr(message)}\n", (f"  {tr(hint)}\n" if hint else "", "$quiet"))
+    for where, message, given in look.faults:
+        hint = tr("p and r take another column") if where in COLUMN_KEYS and look.columns else tr(given)
+        yield from (("✗ ", "$error"), f"{where}: {tr(message)}\n", (f"  {hint}\n" if hint else "", "$quiet"))
     if look.faults:
         return
     if not look.source:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import msgspec
 from textual.pilot import Pilot
 from textual.widgets import Footer
 
@@ -45,8 +46,10 @@ class KnownPeek(Peek):
         self._known = known
 
     def looks(self) -> Iterator[DataLook]:
-        """What is known."""
-        yield self._known
+        """What is known, of the columns that are asked for."""
+        data, known = self._spec.data, self._known
+        columns = {"prompt": data.prompt_column or known.prompt, "response": data.response_column or known.response}
+        yield msgspec.structs.replace(known, **columns)
 
 
 def lengths(*bands: tuple[int, int, int]) -> tuple[int, ...]:
@@ -136,6 +139,24 @@ async def test_other_columns_are_chosen_by_key_and_go_into_the_run(tmp_path: Pat
         assert (asked.prompt_column, asked.response_column) == ("body", "title")
         wish = pilot.app.screen._draft.wish  # type: ignore[attr-defined]
         assert (wish.overrides["data.prompt_column"], wish.overrides["data.response_column"]) == ("body", "title")
+
+
+async def test_columns_of_any_name_are_taken_one_side_after_the_other(tmp_path: Path) -> None:
+    fault = ("data.prompt_column", "no column is called prompt", "name it: --set …")
+    strange = DataLook(columns={"clicks": "int64", "a": "text", "b": "text"}, rows=3, faults=(fault,))
+    app, looks = panel_with_data(tmp_path, strange)
+    async with app.run_test(size=SIZE) as pilot:
+        await planned(pilot)
+        await pilot.press("d")
+        await until(pilot, lambda: isinstance(pilot.app.screen, DataPicker))
+        await until(pilot, lambda: "no column is called prompt" in screen_text(pilot))
+        hint = screen_text(pilot)
+
+        await pilot.press("p", "r")
+        await until(pilot, lambda: looks.asked[-1].data.response_column is not None)
+
+        assert "p and r take another column" in hint
+        assert (looks.asked[-1].data.prompt_column, looks.asked[-1].data.response_column) == ("a", "b")
 
 
 async def test_folders_are_walked_by_key_and_nothing_is_chosen_by_leaving(tmp_path: Path) -> None:

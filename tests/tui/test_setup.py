@@ -178,6 +178,26 @@ async def test_what_is_wrong_with_files_and_cards_stands_at_its_setting_too(tmp_
         assert edited == {"data.train"}
 
 
+async def test_a_price_tells_the_money_that_the_run_takes_and_is_no_setting_of_it() -> None:
+    async with panel(THREE_NAMED_CARDS).run_test(size=(120, 40)) as pilot:
+        await planned(pilot)
+        rows = {row.field.key: row for row in pilot.app.screen.query(FieldRow)}
+        before = shown(pilot, PlanPane)
+
+        rows["estimate.price"].editor.focus()
+        await pilot.press(*"0.5", "down", *"5000000")
+        await planned(pilot)
+        after = shown(pilot, PlanPane)
+        line = command_line_of(pilot)
+        await pilot.press("backspace", "x")
+        await pilot.pause()
+
+        assert "10M ≈ 50 h · 48 kWh" in before
+        assert "5M ≈ 25 h · 24 kWh · costs 12" in after
+        assert "estimate" not in line
+        assert rows["estimate.samples"].fault.startswith("must be a number above 0")
+
+
 async def test_an_emptied_field_goes_back_to_what_the_preset_says() -> None:
     async with panel().run_test(size=SIZE) as pilot:
         await planned(pilot)

@@ -170,8 +170,11 @@ class DataPicker(ModalScreen[DataChoice | None]):
         present = {"prompt": self._look.prompt, "response": self._look.response}
         if not names:
             return
+        other = "response" if side == "prompt" else "prompt"
+        if present[side] is None:  # none yet: not the one that the other side has
+            names = [name for name in names if name != present[other]] or names
         at = names.index(present[side] or "") if present[side] in names else -1
-        turned, other = names[(at + 1) % len(names)], "response" if side == "prompt" else "prompt"
+        turned = names[(at + 1) % len(names)]
         chosen = {**present, side: turned}
         if present[other] == turned:  # two columns: they change places
             chosen[other] = present[side]

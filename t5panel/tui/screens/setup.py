@@ -29,7 +29,7 @@ from t5panel.render import rehearsal_headline
 from t5panel.session import Prospect, can_queue, glance_at, save_as
 from t5panel.tui.draft import Checked, Draft, check, command_line, found_by_key, methods, script
 from t5panel.tui.faults import planning_faults
-from t5panel.tui.fields import ZERO_STAGE, form_fields, read, text_of, value_at
+from t5panel.tui.fields import PRICE, SAMPLES, ZERO_STAGE, form_fields, read, text_of, value_at
 from t5panel.tui.look_text import lengths_line
 from t5panel.tui.messages import LookedAhead, StartRequested
 from t5panel.tui.screens.data_picker import DataChoice, DataPicker, folder_of
@@ -306,7 +306,7 @@ class SetupScreen(Screen[None]):
         preset = self._checked.preset
         if preset is None:
             return PlanState(faults=tuple(self._checked.faults.values()))
-        plan = glance_at(self._prospect, preset) if self._prospect is not None else None
+        plan = glance_at(self._prospect, preset, self._draft.wish) if self._prospect is not None else None
         return PlanState(batch_formula(preset.spec), plan, pending=True)
 
     def _form_state(self, *, replace_all: bool) -> FormState:
@@ -314,7 +314,8 @@ class SetupScreen(Screen[None]):
         # A whole mapping stays shown as typed until one of its parts is edited after it.
         edits = self._draft.own_edits
         whole = {key: value for key, value in edits.items() if not any(k.startswith(f"{key}.") for k in edits)}
-        values = {key: value_at(spec, key) for key in self._keys} if spec else {}
+        given = {PRICE: self._draft.given.price, SAMPLES: self._draft.given.samples}
+        values = {key: value_at(spec, key) for key in self._keys if key not in given} | given if spec else {}
         return FormState(
             texts={key: self._text_of(key, value) for key, value in {**values, **whole}.items()},
             edited=frozenset(edits),
