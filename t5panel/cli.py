@@ -65,6 +65,7 @@ def run_options(command: Handler) -> Handler:
         click.option("--preset", help="Preset name, or path of a YAML file."),
         click.option("--device", type=click.Choice(["auto", "cuda", "cpu"]), help="Where to train."),
         click.option("--gpus", help="Cards by PCI index, for example 0,2."),
+        click.option("--config", help="LLaMA-Factory YAML of your own, for --preset llamafactory."),
         click.option("--model", help="Built-in shape, local folder or hub id."),
         click.option("--data", help="Parquet, JSONL or CSV file, or a folder of them."),
         click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Any key of the spec, dotted."),
@@ -574,7 +575,7 @@ def _wish(options: dict[str, Any]) -> Wish:
     from t5panel.wish import Wish
 
     named = {"device": options["device"], "model.name_or_path": options["model"], "data.train": options["data"]}
-    overrides = _overrides(options["assignments"], options["gpus"], named)
+    overrides = {**_config(options["config"]), **_overrides(options["assignments"], options["gpus"], named)}
     return Wish(
         options["preset"] or "deepspeed",
         overrides,
@@ -582,6 +583,18 @@ def _wish(options: dict[str, Any]) -> Wish:
         samples=options.get("samples"),
         price=options.get("price"),
     )
+
+
+def _config(name: str | None) -> Mapping[str, Any]:
+    """What a LLaMA-Factory YAML sets, and a note of what in it is outdated or has no effect."""
+    if name is None:
+        return {}
+    from t5panel.llamafactory_config import read_config
+
+    config = read_config(name)
+    for text in config.notes:
+        note(f"{name}: {text}")
+    return config.overrides
 
 
 def _overrides(

@@ -542,6 +542,7 @@ def run_row(snapshot: Snapshot) -> tuple[str, ...]:
     note = note_text(info, state, snapshot.taken)
     steps = tr("step {step:,}/{total:,}", step=last.step, total=total) if last and total else ""
     progress = steps or ("" if note else tr(state.message))
-    words = (" ".join(part.split()) for part in (progress, note) if part)
+    own = f"✎ {snapshot.note}" if snapshot.note else ""
+    words = (" ".join(part.split()) for part in (progress, note, own) if part)
     word = tr(phase_word(state))
     return (snapshot.run.run_id, tr("{age} ago", age=age), str(info.spec.get("method")), word, " · ".join(words))

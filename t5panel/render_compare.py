@@ -169,6 +169,10 @@ def _text(value: Any, write: Callable[[Any], str]) -> str:  # noqa: ANN401
     return UNKNOWN if value is None else write(value)
 
 
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
+
+
 def _value(value: Any) -> str:  # noqa: ANN401
     """A value of a spec as YAML has it."""
     return _text(value, value_text)
@@ -276,6 +280,8 @@ _MEASURED: tuple[tuple[str, Callable[[Figures], str]], ...] = (
     (later("target tokens/s"), lambda run: _text(run.pace, lambda pace: f"{pace.target_tokens_per_second:,.0f}")),
     (later("seconds a step"), lambda run: _text(run.pace, lambda pace: f"{pace.step_seconds:.3g}")),
     (later("data wait"), lambda run: _text(run.pace, lambda pace: f"{100 * pace.data_wait_share:.1f} %")),
+    (later("communication"), lambda run: _text(run.pace and run.pace.communication_share, _percent)),
+    (later("MFU (estimate)"), lambda run: _text(run.mfu, _percent)),
     (later("VRAM per card"), lambda run: _sizes([card.used for card in run.memory.cards], GIB, "GiB", 1)),
     (later("VRAM total"), lambda run: _text(run.memory.vram_total, gib)),
     (later("torch, rank 0"), _torch),

@@ -165,6 +165,11 @@ class RunDir:
         return self.cache / "metrics.bookmark"
 
     @property
+    def samples_bookmark(self) -> Path:
+        """The same of the readings."""
+        return self.cache / "samples.bookmark"
+
+    @property
     def tokenizer(self) -> Path:
         """The run's tokenizer, put there by the preparation: a rank never asks the hub for it."""
         return self.cache / "tokenizer"

@@ -133,7 +133,8 @@ def _training(spec: RunSpec) -> dict[str, Any]:
         "ddp_find_unused_parameters": False,
         "disable_tqdm": True,
         "report_to": "none",
-        "use_cpu": spec.device == "cpu",
+        # With DeepSpeed accelerate 1.11 must find out by itself: told so, it leaves DeepSpeed out without a word.
+        "use_cpu": spec.device == "cpu" and spec.deepspeed is None,
     }
 
 

@@ -18,7 +18,7 @@ LAUNCHERS: dict[Method, tuple[Launcher, ...]] = {
     "manual": ("accelerate", "torchrun"),
     "trainer": ("torchrun", "accelerate"),
     "deepspeed": ("deepspeed", "torchrun"),
-    "llamafactory": ("torchrun", "accelerate", "deepspeed"),
+    "llamafactory": ("torchrun", "llamafactory-cli", "accelerate", "deepspeed"),
 }
 
 PositiveInt = Annotated[int, Field(ge=1)]

@@ -5,5 +5,5 @@ from __future__ import annotations
 from typing import Literal
 
 Method = Literal["manual", "trainer", "deepspeed", "llamafactory"]
-Launcher = Literal["accelerate", "torchrun", "deepspeed"]
+Launcher = Literal["accelerate", "torchrun", "deepspeed", "llamafactory-cli"]
 Device = Literal["auto", "cuda", "cpu"]

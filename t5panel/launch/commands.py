@@ -74,6 +74,8 @@ def _launcher_command(spec: RunSpec, run: RunDir, port: int | str, cores: int) -
             return _torchrun(spec, run, python, module, _environment(spec, run, cores))
         case "deepspeed":
             return _deepspeed(spec, run, python, module, port, _environment(spec, run, cores))
+        case "llamafactory-cli":
+            return _llamafactory_cli(spec, run, python, _environment(spec, run, cores))
     assert_never(spec.launcher)
 
 
@@ -109,8 +111,9 @@ def _environment(spec: RunSpec, run: RunDir, cores: int) -> dict[str, str]:
         return {
             **env,
             "CUDA_VISIBLE_DEVICES": "",
-            # Without it accelerate 1.15 trains one separate model per process and returns 0.
-            "ACCELERATE_USE_CPU": "true",
+            # Without it accelerate 1.15 trains one separate model per process and returns 0; with it 1.11, which
+            # LLaMA-Factory needs, leaves DeepSpeed out without a word.
+            **({} if spec.method == "llamafactory" and spec.deepspeed is not None else {"ACCELERATE_USE_CPU": "true"}),
             "DS_ACCELERATOR": "cpu",
         }
     return {**env, "CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": _comma(card_indices(spec))}
@@ -156,6 +159,21 @@ def _torchrun(spec: RunSpec, run: RunDir, python: str, module: str, env: dict[st
         *("-m", module, str(run.path)),
     )
     return Command(argv, env, {})
+
+
+def _llamafactory_cli(spec: RunSpec, run: RunDir, python: str, env: dict[str, str]) -> Command:
+    # It starts torchrun itself, with a fixed command line: torchrun takes from the environment what is not in there.
+    own = {
+        "FORCE_TORCHRUN": "1",
+        "NPROC_PER_NODE": str(spec.num_gpus),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": "0",
+        "OPTIM_TORCH": "0",  # another allocator than that of the other launchers
+        "PET_RDZV_BACKEND": "c10d",
+        "PET_RDZV_CONF": "store_type=file,keep_alive_interval=300",
+        "PET_RDZV_ID": run.run_id,
+    }
+    return Command((python, "-m", "t5panel.trainers.llamafactory_cli", "train"), {**env, **own}, {})
 
 
 def _deepspeed(spec: RunSpec, run: RunDir, python: str, module: str, port: int | str, env: dict[str, str]) -> Command:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from t5panel.contract.deepspeed_keys import is_offloaded
@@ -19,7 +19,8 @@ from t5panel.monitor.measured import (
     read_machine_use,
     read_training,
 )
-from t5panel.monitor.runs import RunState, read_info, read_note, read_result, read_state
+from t5panel.monitor.pace import utilization
+from t5panel.monitor.runs import RunState, read_info, read_note, read_prepared, read_result, read_state
 from t5panel.plan.forecast import DEFAULT_SAMPLES
 from t5panel.plan.speed import JOULES_PER_KWH
 
@@ -141,6 +142,8 @@ class Figures:
     memory: MemoryPeak
     stability: Stability
     projection: Projection
+    mfu: float | None = None
+    """Share of the cards' peak at that pace: an estimate, its FLOP are counted from the lengths of the rows."""
 
     @property
     def on_cpu(self) -> bool:
@@ -207,8 +210,16 @@ def read_run(run: RunDir, *, samples: int = DEFAULT_SAMPLES, price: float | None
         memory=memory,
         stability=Stability(training.not_finite, read_alert_counts(run), len(info.recoveries), resumes),
         projection=_projection(training.pace, watts, samples, price),
+        mfu=_mfu(run, info, training.pace),
     )
     return Reading(info.spec, figures, training.curve)
+
+
+def priced(reading: Reading, price: float) -> Reading:
+    """The same run with what its projected energy costs."""
+    figures, energy = reading.figures, reading.figures.projection.kwh
+    projection = replace(figures.projection, cost=None if energy is None else energy * price)
+    return replace(reading, figures=replace(figures, projection=projection))
 
 
 def compare(readings: Sequence[Reading], *, samples: int = DEFAULT_SAMPLES, price: float | None = None) -> Comparison:
@@ -315,6 +326,11 @@ def _memory(run: RunDir, state: RunState, training: Training, use: MachineUse) -
         host_used=use.host_used,
         host_limit=use.host_limit,
     )
+
+
+def _mfu(run: RunDir, info: RunInfo, pace: Pace | None) -> float | None:
+    used = utilization(info, read_prepared(run), pace.samples_per_second if pace is not None else None)
+    return used.share if used is not None else None
 
 
 def _projection(pace: Pace | None, watts: float | None, samples: int, price: float | None) -> Projection:

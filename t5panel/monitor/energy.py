@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import msgspec
+
 from t5panel.contract.records import Sample
 
 LONGEST_GAP = 10.0
@@ -24,41 +26,44 @@ class Energy:
     """All cards together, by the newest reading; None unless it has each of them."""
 
 
-class EnergyMeter:
+class EnergyMeter(msgspec.Struct):
     """Adds up readings as they come."""
 
-    def __init__(self) -> None:
-        self._joules = self._seconds = self._unread = 0.0
-        self._before: tuple[float, float | None] | None = None
-        self._seen = False
+    joules: float = 0.0
+    seconds: float = 0.0
+    unread: float = 0.0
+    before: tuple[float, float | None] | None = None
+    """Time and power of the newest reading with ranks."""
+    seen: bool = False
+    """Whether any power was ever read."""
 
     def add(self, samples: Iterable[Sample]) -> None:
         """More readings, in their order."""
         for sample in samples:
             if not sample.ranks:
-                self._before = None
+                self.before = None
                 continue
             watts = watts_of(sample)
-            self._seen = self._seen or watts is not None
-            if self._before is not None:
-                self._add(sample.time - self._before[0], self._before[1], watts)
-            self._before = sample.time, watts
+            self.seen = self.seen or watts is not None
+            if self.before is not None:
+                self._add(sample.time - self.before[0], self.before[1], watts)
+            self.before = sample.time, watts
 
     @property
     def energy(self) -> Energy | None:
         """All of it until now; None when no power was ever read."""
-        if not self._seen:
+        if not self.seen:
             return None
-        return Energy(self._joules, self._seconds, self._unread, self._before[1] if self._before else None)
+        return Energy(self.joules, self.seconds, self.unread, self.before[1] if self.before else None)
 
     def _add(self, seconds: float, before: float | None, now: float | None) -> None:
         if not 0 <= seconds <= LONGEST_GAP:
             return
         if before is None or now is None:
-            self._unread += seconds
+            self.unread += seconds
             return
-        self._joules += seconds * (before + now) / 2
-        self._seconds += seconds
+        self.joules += seconds * (before + now) / 2
+        self.seconds += seconds
 
 
 def watts_of(sample: Sample) -> float | None:

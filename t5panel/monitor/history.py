@@ -7,8 +7,8 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
-from typing import TypeVar
 
 import msgspec
 
@@ -27,15 +27,14 @@ from t5panel.contract.records import (
     Step,
 )
 from t5panel.monitor.alerts import active_alerts
-from t5panel.monitor.energy import Energy, EnergyMeter
+from t5panel.monitor.energy import Energy
 from t5panel.monitor.pace import TimeShares, Utilization, time_shares, tokens_per_second, utilization
 from t5panel.monitor.runs import RunState, read_info, read_note, read_prepared, read_result, read_state
+from t5panel.monitor.sample_log import SampleLog
 from t5panel.monitor.steps import StepLog
-from t5panel.monitor.tail import BLOCK, Tail
+from t5panel.monitor.tail import Tail
 from t5panel.monitor.training_log import TrainingLog
 
-R = TypeVar("R")
-KEPT_SAMPLES = 3600
 KEPT_EVENTS = 200
 
 
@@ -72,7 +71,7 @@ class Snapshot:
     note: str = ""
     """The user's own words."""
     unread: float = 0.0
-    """The share of its metrics that was not read yet: a run of weeks takes seconds."""
+    """The share of its records that was not read yet: those of weeks take seconds."""
 
     @property
     def diagnosis(self) -> Diagnosis | None:
@@ -134,13 +133,11 @@ class History:
         self._run, self._clock = run, clock
         self._info_stamp, self._info = _stamp(run.run_json), read_info(run)
         self._training = TrainingLog(run)
-        self._sample_tail, self._event_tail = Tail(run.samples), Tail(run.events)
-        self._decode_sample = msgspec.json.Decoder(Sample)
+        self._readings = SampleLog(run)
+        self._event_tail = Tail(run.events)
         self._decode_event = msgspec.json.Decoder(Event)
-        self._samples: deque[Sample] = deque(maxlen=KEPT_SAMPLES)
         self._events: deque[Event] = deque(maxlen=KEPT_EVENTS)
         self._event_count = 0
-        self._energy = EnergyMeter()
         self._alerts: tuple[Event, ...] = ()
         self._rejected = 0
 
@@ -148,13 +145,12 @@ class History:
         """Read what is new, for about so many seconds at most, and give the run as it is now."""
         state = read_state(self._run)  # before the files: an ended run's last lines are then surely read
         deadline = time.monotonic() + patience
-        for _ in self._training.blocks():
+        for _ in chain(self._readings.blocks(), self._training.blocks()):
             if time.monotonic() > deadline:
                 break
-        self._read(self._sample_tail, self._add_samples)
-        self._read(self._event_tail, self._add_events)
+        self._read_events()
         self._read_info_again()
-        training = self._training
+        training, readings = self._training, self._readings
         return Snapshot(
             run=self._run,
             info=self._info,
@@ -165,29 +161,18 @@ class History:
             steps=training.steps,
             evaluations=tuple(training.evaluations),
             checkpoint=training.checkpoint,
-            samples=tuple(self._samples),
+            samples=tuple(readings.newest),
             events=tuple(self._events),
             result=read_result(self._run),
-            rejected_lines=self._rejected + training.rejected,
+            rejected_lines=self._rejected + training.rejected + readings.rejected,
             recent_steps=tuple(training.recent),
             prepared=read_prepared(self._run),
             alerts=self._alerts,
             event_count=self._event_count,
-            energy=self._energy.energy,
+            energy=readings.energy.energy,
             note=read_note(self._run),
-            unread=training.unread,
+            unread=max(training.unread, readings.unread),
         )
-
-    def _read(self, tail: Tail, add: Callable[[bytes], None]) -> None:
-        while block := tail.read():
-            add(block)
-            if len(block) < BLOCK // 2:
-                return
-
-    def _decoded(self, block: bytes, decoder: msgspec.json.Decoder[R]) -> list[R]:
-        records, rejected = decoded(block, decoder)
-        self._rejected += rejected
-        return records
 
     def _read_info_again(self) -> None:
         """Only when it was replaced: an out-of-memory recovery changes the batch of the run."""
@@ -195,16 +180,14 @@ class History:
         if stamp is not None and stamp != self._info_stamp:
             self._info, self._info_stamp = read_info(self._run), stamp
 
-    def _add_samples(self, block: bytes) -> None:
-        samples = self._decoded(block, self._decode_sample)
-        self._samples.extend(samples)
-        self._energy.add(samples)
-
-    def _add_events(self, block: bytes) -> None:
-        for event in self._decoded(block, self._decode_event):
-            self._events.append(event)
-            self._event_count += 1
-            self._alerts = active_alerts((*self._alerts, event))
+    def _read_events(self) -> None:
+        while block := self._event_tail.read():
+            events, rejected = decoded(block, self._decode_event)
+            self._rejected += rejected
+            for event in events:
+                self._events.append(event)
+                self._event_count += 1
+                self._alerts = active_alerts((*self._alerts, event))
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:

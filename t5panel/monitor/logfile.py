@@ -35,6 +35,14 @@ def log_end(path: Path) -> LogPart:
     return _part(path, None, None)
 
 
+def log_size(path: Path) -> int:
+    """Bytes of a log; none when it is missing."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
 def log_around(path: Path, offset: int) -> LogPart:
     """Lines before and after a place where one begins."""
     return _part(path, offset, offset)

@@ -42,6 +42,8 @@ class Pace:
     data_wait_share: float
     """Of the time of these steps, spent waiting for batches."""
     steps: int
+    communication_share: float | None = None
+    """Of the same time, spent waiting for other ranks' gradients; None unless every record says it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +166,7 @@ class _TrainingReader:
     timed_steps: int = 0
     timed: float = 0.0
     waited: float = 0.0
+    exchanged: float | None = 0.0
     tokens: int = 0
     begins: array[float] = field(default_factory=lambda: array("d"))
     ends: array[float] = field(default_factory=lambda: array("d"))
@@ -223,6 +226,8 @@ class _TrainingReader:
         self.timed_steps += count
         self.timed += count * step.step_seconds
         self.waited += count * step.data_wait_seconds
+        wait = step.communication_seconds
+        self.exchanged = None if wait is None or self.exchanged is None else self.exchanged + count * wait
         self.tokens += step.target_tokens
 
     def _pace(self) -> Pace | None:
@@ -235,6 +240,7 @@ class _TrainingReader:
             target_tokens_per_second=self.tokens / self.timed_steps / seconds,
             data_wait_share=self.waited / self.timed,
             steps=self.timed_steps,
+            communication_share=None if self.exchanged is None else self.exchanged / self.timed,
         )
 
 

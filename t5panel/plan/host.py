@@ -26,7 +26,12 @@ Source: this project's trainers on one H100 with torch 2.11 and t5-base; llamafa
 """
 CPU_RANK = 430 * MIB
 """One CPU rank before its model. Source: measured on this project's trainers, torch 2.13."""
-LAUNCHER: dict[Launcher, int] = {"torchrun": 225 * MIB, "accelerate": 230 * MIB, "deepspeed": 490 * MIB}
+LAUNCHER: dict[Launcher, int] = {
+    "torchrun": 225 * MIB,
+    "accelerate": 230 * MIB,
+    "deepspeed": 490 * MIB,
+    "llamafactory-cli": 700 * MIB,
+}
 """The launcher's own processes. Source: measured, torch 2.13."""
 SUPERVISOR = 20 * MIB
 OFFLOAD = 1_300 * MIB

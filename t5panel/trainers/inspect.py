@@ -11,6 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from t5panel.contract.llamafactory import has_own_register
 from t5panel.contract.model_files import T5_TYPES, WEIGHT_FILES
 from t5panel.contract.shapes import builtin_shape, is_builtin
 from t5panel.contract.spec import RunSpec
@@ -28,7 +29,7 @@ def inspect(spec: RunSpec) -> dict[str, Any]:
     config = _model_config(spec, faults)
     faults += _tokenizer_faults(spec, config)
     for key, path in (("data.train", spec.data.train), ("data.validation", spec.data.validation)):
-        if path is None or is_builtin(path):
+        if path is None or is_builtin(path) or has_own_register(spec):
             continue
         found = find_source(path, spec.data, key)
         if isinstance(found, list):

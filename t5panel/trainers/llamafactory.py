@@ -6,12 +6,14 @@ steps and our checkpoints; then its tuner takes over.
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Any
 
 import torch
 from transformers import set_seed
 
+from t5panel.contract.layout import RUN_DIR_VARIABLE
 from t5panel.contract.spec import RunSpec
 from t5panel.trainers.guard import Rank, enter_rank
 from t5panel.trainers.job import Job
@@ -80,6 +82,8 @@ def trainer_for(base: type, job: Job) -> type:
 
         def train(self, *_: Any, **__: Any) -> Any:  # noqa: ANN401
             """Train, and say that the run has ended before LLaMA-Factory writes its summaries."""
+            if self.is_deepspeed_enabled != (job.spec.deepspeed is not None):
+                raise RuntimeError("DeepSpeed settings were given and are not used")
             set_seed(job.spec.train.seed + job.ranks.rank)
             job.start(parameter_count(self.model))
             output = super().train(resume_from_checkpoint=str(job.checkpoint) if job.checkpoint else None)
@@ -103,4 +107,6 @@ def _spare_the_compiler(spec: RunSpec) -> None:
 
 
 if __name__ == "__main__":
+    if not sys.argv[1:]:  # started by LLaMA-Factory's own launcher
+        sys.argv.append(os.environ[RUN_DIR_VARIABLE])
     train(enter_rank())

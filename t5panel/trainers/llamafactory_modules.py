@@ -40,7 +40,7 @@ def import_llamafactory() -> LlamaFactory:
     """
     if problem := untested(installed_versions()):
         raise PreflightError.of("llamafactory", problem, setup_command("llamafactory"))
-    _stand_in_for_audio()
+    stand_in_for_audio()
     os.environ.setdefault("LLAMAFACTORY_VERBOSITY", "WARN")
     from llamafactory.data import loader, template
     from llamafactory.hparams import parser
@@ -51,7 +51,7 @@ def import_llamafactory() -> LlamaFactory:
     return LlamaFactory(loader, models, workflow, tuner, parser, template)
 
 
-def _stand_in_for_audio() -> None:
+def stand_in_for_audio() -> None:
     """An empty torchaudio: LLaMA-Factory imports it whatever is trained, and its wheels need a CUDA build of torch."""
     if "torchaudio" not in sys.modules and find_spec("torchaudio") is None:
         module = ModuleType("torchaudio")

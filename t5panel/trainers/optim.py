@@ -16,8 +16,8 @@ def build_optimizer(model: nn.Module, train: TrainSpec) -> Optimizer:
     """AdamW or Adafactor over a model's parameters; vectors (norms, biases) are not decayed."""
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     groups = [
-        {"params": [p for p in trainable if p.ndim >= 2], "weight_decay": train.weight_decay},
-        {"params": [p for p in trainable if p.ndim < 2], "weight_decay": 0.0},
+        {"params": [p for p in trainable if _dimensions(p) >= 2], "weight_decay": train.weight_decay},
+        {"params": [p for p in trainable if _dimensions(p) < 2], "weight_decay": 0.0},
     ]
     groups = [group for group in groups if group["params"]]
     if train.optim == "adafactor":
@@ -30,6 +30,11 @@ def build_optimizer(model: nn.Module, train: TrainSpec) -> Optimizer:
         eps=train.adam_epsilon,
         fused=train.optim == "adamw_torch_fused",
     )
+
+
+def _dimensions(parameter: nn.Parameter) -> int:
+    """Also of one that ZeRO-3 has taken apart, of which every rank holds a flat piece."""
+    return len(getattr(parameter, "ds_shape", parameter.shape))
 
 
 def build_schedule(optimizer: Optimizer, train: TrainSpec, steps: int) -> LRScheduler:

@@ -53,11 +53,21 @@ def data(tmp_path_factory: pytest.TempPathFactory, words: list[str]) -> tuple[Pa
     return write_pairs(folder / "train.jsonl", mixed), write_pairs(folder / "held_out.jsonl", chance[400:])
 
 
-@pytest.fixture(scope="module", params=["manual", "trainer", "deepspeed"])
+METHODS: dict[str, dict[str, Any]] = {
+    "manual": {},
+    "trainer": {},
+    "deepspeed": {},
+    "llamafactory": {"launcher": "deepspeed", "num_gpus": 3, "train.per_device_train_batch_size": 32},
+}
+
+
+@pytest.fixture(scope="module", params=METHODS)
 def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, data: tuple[Path, Path]) -> RunDir:
     """A finished run of each method."""
+    if request.param == "llamafactory":
+        request.getfixturevalue("llamafactory")
     train, held_out = data
-    settings = {**SETTINGS, "data.validation": str(held_out)}
+    settings = {**SETTINGS, "data.validation": str(held_out), **METHODS[request.param]}
     return finished_run(tmp_path_factory.mktemp("learned") / request.param, request.param, train, settings)
 
 

@@ -55,12 +55,14 @@ METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "deepspeed-zero-1": ZERO[1],
     "deepspeed-zero-2": ZERO[2],
     "deepspeed-zero-3": ZERO[3],
+    "llamafactory": ("llamafactory", {"deepspeed": None}),
 }
 """In pairs that run together; of each, the first is one of the STOPPED."""
 
 STOPPED: dict[str, dict[str, Any]] = {
     "manual": FEWER_RANKS,
     "trainer": FEWER_RANKS,
+    "llamafactory": FEWER_RANKS,
     "deepspeed-zero-2": {"train.per_device_train_batch_size": 2, "train.gradient_accumulation_steps": 4},
 }
 """These are stopped on their way and go on with other settings that leave every step its rows."""
@@ -107,8 +109,9 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def settings(model: Path) -> dict[str, Any]:
-    """What all runs have in common."""
+def settings(model: Path, llamafactory: str) -> dict[str, Any]:
+    """What all runs have in common; the environment that one of them needs is there."""
+    assert llamafactory in METHODS
     return {**SETTINGS, "model.name_or_path": str(model)}
 
 

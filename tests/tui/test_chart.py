@@ -186,3 +186,17 @@ def test_bars_show_eighths_and_never_hide_something() -> None:
     assert bar(2.0, 4) == ("████", "")
     assert bar(0.0, 4) == ("", "░░░░")
     assert rail(0.5, 5) == ("━━╸", "──")
+
+
+def test_ranks_are_stacked_each_seen_above_the_one_before_it() -> None:
+    first, both = Curve("rank 0", over([0, 10], [4.0, 4.0])), Curve("rank 1", over([0, 10], [8.0, 8.0]))
+
+    rows = draw(Chart((first, both), x_high=10, from_zero=True, stacked=True, levels=(Level(16.0),)), 40, 10)
+
+    owners = [{name for text, name in row[1:] if text.strip()} for row in rows[1:-1]]
+    assert owners[0] == {"axis"}  # the limit
+    assert owners[-1] == {"0"}
+    assert {"1"} in owners
+    assert [name for each in owners for name in each if name in "01"] == sorted(
+        (name for each in owners for name in each if name in "01"), reverse=True
+    )

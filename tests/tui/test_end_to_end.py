@@ -1,34 +1,42 @@
-"""One real run from the panel in a real terminal: started, left, found again, stopped with a checkpoint."""
+"""A real run from the panel in a real terminal, by keys alone: set up, left, found, stopped, resumed, compared."""
 
 from __future__ import annotations
 
+import math
 import os
+import re
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
+import msgspec
 import pytest
 
 from t5panel.contract.layout import RunDir, all_runs
+from t5panel.contract.reading import records_in
+from t5panel.contract.records import Metric, Start, Step
 from t5panel.monitor.proc import marked
-from t5panel.monitor.runs import read_result, read_state
+from t5panel.monitor.runs import read_info, read_result, read_state
 from t5panel.session import request_stop
+
+from .recorded import finished
+
+M = TypeVar("M", Start, Step)
 
 SETTINGS = {
     "num_gpus": 2,
-    "train.max_steps": 2000,
-    "train.gradient_accumulation_steps": 1,
-    "train.per_device_train_batch_size": 1,
+    "train.max_steps": 5000,
     "data.max_predict_samples": 0,
     "data.max_eval_samples": 2,
 }
 
 
 class Tmux:
-    """A tmux server of our own with one window of 100x30."""
+    """A tmux server of our own with one window of 120x30."""
 
     def __init__(self, socket: Path) -> None:
         self._base = ("tmux", "-S", str(socket), "-f", "/dev/null")
@@ -36,7 +44,7 @@ class Tmux:
     def open(self, *command: str) -> None:
         """Run a command in the window."""
         wish = [f"{name}={os.environ[name]}" for name in ("XDG_STATE_HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME")]
-        self._call("new-session", "-d", "-x", "100", "-y", "30", "env", *wish, *command)
+        self._call("new-session", "-d", "-x", "120", "-y", "30", "env", "-u", "COLUMNS", "-u", "LINES", *wish, *command)
 
     def press(self, *keys: str) -> None:
         """Type keys."""
@@ -44,11 +52,19 @@ class Tmux:
 
     def wait_for(self, text: str, seconds: float) -> str:
         """The screen as soon as it shows a text."""
+        return self.wait_until(lambda screen: text in screen, seconds, repr(text))
+
+    def wait_until(self, true: Callable[[str], bool], seconds: float, what: str = "such screen") -> str:
+        """The screen as soon as something is true of it."""
         deadline = time.monotonic() + seconds
-        while text not in (screen := self._call("capture-pane", "-p")):
-            assert time.monotonic() < deadline, f"no {text!r} within {seconds:.0f} s on:\n{screen}"
+        while not true(screen := self._call("capture-pane", "-p")):
+            assert time.monotonic() < deadline, f"no {what} within {seconds:.0f} s on:\n{screen}"
             time.sleep(0.2)
         return screen
+
+    def settle(self) -> None:
+        """Let a key move the focus before the next one is typed."""
+        time.sleep(0.5)
 
     def wait_closed(self) -> None:
         """Until the command has ended."""
@@ -79,34 +95,86 @@ def tmux(tmp_path: Path, home: Path) -> Iterator[Tmux]:
         _wait_until_ended(run)
 
 
-@pytest.mark.timeout(240)
-def test_a_run_outlives_the_panel_and_is_found_and_stopped_by_the_next(tmux: Tmux, home: Path) -> None:
+@pytest.mark.timeout(600)
+def test_by_keys_alone_a_run_is_set_up_left_found_stopped_resumed_and_compared(tmux: Tmux, home: Path) -> None:
+    finished(home, "20260101-120000-manual")
     panel = (sys.executable, "-m", "t5panel")
     settings = [word for key, value in SETTINGS.items() for word in ("--set", f"{key}={value}")]
     tmux.open(*panel, "--preset", "manual", *settings)
-    tmux.wait_for("1 × 1 × 2 = 2", 30)
+    tmux.wait_for("2 × 16 × 2 = 64", 30)
 
+    tmux.press("Home")
+    tmux.wait_for("8 × 16 × 2 = 256", 20)
+    tmux.press("e")
+    tmux.settle()
+    tmux.press("4")
+    tmux.wait_for("4 × 16 × 2 = 128", 20)
+    tmux.press("Down")
+    tmux.settle()
+    tmux.press("2")
+    tmux.wait_for("4 × 2 × 2 = 16", 20)
+    tmux.press("Escape")
+    tmux.settle()
     tmux.press("Enter")
-    tmux.wait_for("━━ training", 120)
+    tmux.wait_for("◌ starting", 150)
+    first = loss_on(tmux.wait_for("━━ training", 180))
     tmux.press("q")
     tmux.wait_closed()
-    (run,) = all_runs(home)
+    run = newest(home)
     alive_without_a_panel = read_state(run).alive
 
     tmux.open(*panel)
     tmux.wait_for("● running", 30)
+    later = loss_on(tmux.wait_until(lambda screen: loss_on(screen) < first - 0.5, 90))
     tmux.press("s")
     tmux.wait_for("Stop this run?", 10)
+    tmux.press("Enter")
+    tmux.wait_for("■ stopped", 60)
+    stopped = read_result(run)
+    tmux.press("r")
+    tmux.wait_for("● running", 180)
+    tmux.press("3")
+    tmux.wait_for("✓ finished", 20)
+    tmux.press("Space", "Space", "c")
+    figures = tmux.wait_for("train.per_device_train_batch_size", 30)
+    tmux.press("Escape")
+    tmux.wait_for("2 marked", 10)
+    tmux.press("Home", "Enter")
+    tmux.wait_for("● running", 20)
+    tmux.press("K")
+    tmux.wait_for("Kill this run now?", 10)
     tmux.press("Enter")
     tmux.wait_for("■ stopped", 60)
     tmux.press("q")
     tmux.wait_closed()
 
-    result = read_result(run)
+    info = read_info(run)
+    assert (info.spec["method"], info.plan["effective_batch"]) == ("deepspeed", 16)
     assert alive_without_a_panel
-    assert result is not None
-    assert result.checkpoint is not None
+    assert later < first
+    assert stopped is not None
+    assert stopped.checkpoint is not None
+    assert [one.step for one in metrics_of(run, Start)] == [0, stopped.step]
+    assert {"1 " + run.run_id, "2 20260101-120000-manual"} <= {
+        words.strip() for words in re.split("  +", figures.replace("\u00a0", " ").replace("\n", "  "))
+    }
     assert not marked(run)
+
+
+def loss_on(screen: str) -> float:
+    """The loss that the run screen tells; infinity before there is one."""
+    found = re.search(r"loss (\d+\.\d+)", screen)
+    return float(found[1]) if found else math.inf
+
+
+def newest(home: Path) -> RunDir:
+    """The newest run."""
+    return next(all_runs(home))
+
+
+def metrics_of(run: RunDir, kind: type[M]) -> list[M]:
+    """The records of one kind that rank 0 wrote."""
+    return [one for one in records_in(run.metrics, msgspec.json.Decoder(Metric)) if isinstance(one, kind)]
 
 
 def _wait_until_ended(run: RunDir) -> None:

@@ -14,14 +14,16 @@ from textual.pilot import Pilot
 
 from t5panel import session
 from t5panel.contract.layout import RunDir
-from t5panel.contract.records import Event, State
+from t5panel.contract.records import Evaluation, Event, Prediction, State, encode_line
 from t5panel.errors import UsageError
 from t5panel.monitor.history import History
 from t5panel.monitor.runs import RunState
 from t5panel.tui.messages import RunChosen
 from t5panel.tui.screens import run as run_screen
+from t5panel.tui.screens.answers import AnswersDialog
 from t5panel.tui.screens.details import DetailsDialog
 from t5panel.tui.screens.faults import FaultsDialog
+from t5panel.tui.screens.figures import FiguresDialog
 from t5panel.tui.screens.run import RunScreen
 from t5panel.tui.screens.runs import RunsScreen
 from t5panel.tui.screens.setup import SetupScreen
@@ -45,6 +47,7 @@ from .recorded import (
     ended,
     finished,
     living,
+    on_named_cards,
     paused,
     queued,
     tell,
@@ -203,6 +206,61 @@ async def test_the_mouse_sets_the_cursor_and_the_wheel_zooms_at_the_pointer(home
         await until(pilot, lambda: "steps 1–26" in shown(pilot, StepPlot))
         plot.post_message(MouseScrollDown(**wheel, **flags))  # type: ignore[arg-type]
         await until(pilot, lambda: "steps" not in shown(pilot, StepPlot))
+
+
+async def test_a_zoomed_plot_is_dragged_with_the_mouse_and_no_cursor_comes_of_it(home: Path) -> None:
+    living(home)
+
+    async with panel().run_test(size=SIZE) as pilot:
+        await watched(pilot)
+        await pilot.press("plus", "plus")
+        await until(pilot, lambda: "steps 38–50" in shown(pilot, StepPlot))
+        plot = pilot.app.screen.query_one(StepPlot)
+        width = plot.region.width
+        await pilot.mouse_down(StepPlot, offset=(10, 5))
+        await pilot.hover(StepPlot, offset=(10 + width // 2, 5))
+        await pilot.mouse_up(StepPlot, offset=(10 + width // 2, 5))
+        await until(pilot, lambda: "steps 31–44" in shown(pilot, StepPlot))
+        await pilot.hover(StepPlot, offset=(12, 5))
+        await pilot.pause()
+
+        assert "steps 31–44" in shown(pilot, StepPlot)
+        assert plot.cursor is None
+
+
+async def test_answers_in_chinese_are_shown_whole_and_their_control_characters_are_not(home: Path) -> None:
+    run = living(home)
+    answer = "训练在第十步停下，因为显存不足；请把每卡批量减半，并把累积步数加倍，再从最近的检查点继续。" * 2
+    row = Prediction("为什么停了？", "显存不足。", f"\x1b[31m{answer}")
+    done = Evaluation(CREATED + 90, 50, 2.5, 31.0, None, (row,), 1.0)
+    with run.metrics.open("ab") as file:
+        file.write(encode_line(done))
+
+    async with panel().run_test(size=(80, 24)) as pilot:
+        await watched(pilot)
+        await pilot.press("p")
+        await until(pilot, lambda: isinstance(pilot.app.screen, AnswersDialog))
+        text = re.sub(r"[\s│]", "", screen_text(pilot))
+        await pilot.press("escape")
+        await until(pilot, lambda: isinstance(pilot.app.screen, RunScreen))
+
+    assert "Predictionsatstep50·loss2.5000·chrF31.0" in text
+    assert f"为什么停了？→{answer}=显存不足。" in text
+
+
+async def test_the_figures_of_a_run_tell_on_what_they_rest(home: Path) -> None:
+    on_named_cards(living(home, cards=3))
+
+    async with panel().run_test(size=(80, 24)) as pilot:
+        await watched(pilot)
+        status = shown(pilot, StatusPane)
+        await pilot.press("i")
+        await until(pilot, lambda: isinstance(pilot.app.screen, FiguresDialog) and "MFU" in screen_text(pilot))
+        text = re.sub(r"[\s│]+", " ", screen_text(pilot))
+
+    assert "27.3 samples/s · 1,306 tokens/s · MFU ≈ 15% · 6.7 Wh · data 1% · comm 9%" in status
+    assert "MFU ≈ 15.2% estimate: measured rate × 497 GFLOP a row, counted from its lengths" in text
+    assert "energy so far 6.7 Wh measured: power of the cards alone by NVML, over 26 s" in text
 
 
 async def test_a_key_walks_through_what_is_plotted(home: Path) -> None:

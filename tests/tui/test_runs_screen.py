@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -13,13 +14,14 @@ from t5panel.monitor.runs import read_note
 from t5panel.tui.app import PanelApp
 from t5panel.tui.screens.compare import CompareScreen
 from t5panel.tui.screens.faults import FaultsDialog
+from t5panel.tui.screens.price import PriceDialog
 from t5panel.tui.screens.removal import RemovalDialog
 from t5panel.tui.screens.run import RunScreen
 from t5panel.tui.screens.runs import RunList, RunsScreen
 from t5panel.tui.widgets.plot import Plot
 
 from .panels import panel, screen_text, shown, until
-from .recorded import crashed, ended, finished, living
+from .recorded import crashed, ended, finished, living, on_named_cards
 
 SIZE = (120, 30)
 
@@ -206,6 +208,32 @@ async def test_what_stands_against_a_removal_is_told(runs: list[RunDir], monkeyp
         await until(pilot, lambda: isinstance(pilot.app.screen, FaultsDialog))
 
         assert "processes of it still live: 4242" in screen_text(pilot)
+
+
+async def test_the_price_of_energy_is_asked_for_and_told(home: Path) -> None:
+    on_named_cards(living(home, cards=3))
+    async with panel().run_test(size=SIZE) as pilot:
+        await until(pilot, lambda: isinstance(pilot.app.screen, RunScreen))
+        await pilot.press("3")
+        await until(pilot, lambda: "running" in screen_text(pilot))
+        await compared(pilot, "c")
+        await pilot.press("p", "end")
+        await pilot.press("e", *"much", "enter")
+        asked = type(pilot.app.screen)
+        await pilot.press(*["backspace"] * 4, *"0,5", "enter")
+        await until(pilot, lambda: "cost" in screen_text(pilot))
+        text = screen_text(pilot)
+
+    energy, cost = (figure(text, name) for name in ("energy", "cost"))
+    assert asked is PriceDialog
+    assert cost == pytest.approx(energy / 2, rel=0.05)
+
+
+def figure(text: str, name: str) -> float:
+    """The number of a row of the table."""
+    found = re.search(rf"^ *{name} +([\d.,]+)", text, re.MULTILINE)
+    assert found is not None
+    return float(found[1].replace(",", ""))
 
 
 async def test_a_note_is_written_in_the_list_found_by_its_words_and_shown_with_its_run(runs: list[RunDir]) -> None:

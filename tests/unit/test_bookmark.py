@@ -10,10 +10,22 @@ import msgspec
 import pytest
 
 from t5panel.contract.layout import RunDir
-from t5panel.contract.records import Checkpoint, Evaluation, Prediction, Record, Start, Step, encode_line
-from t5panel.monitor import pieces, steps, training_log
+from t5panel.contract.records import (
+    Card,
+    Checkpoint,
+    Evaluation,
+    Prediction,
+    RankSample,
+    Record,
+    Sample,
+    Start,
+    Step,
+    encode_line,
+)
+from t5panel.monitor import pieces, sample_log, steps, training_log
 from t5panel.monitor.bookmark import MAGIC, PROOF
 from t5panel.monitor.pyramid import BASE
+from t5panel.monitor.sample_log import SampleLog
 from t5panel.monitor.training_log import TrainingLog
 
 ROWS = 2000
@@ -103,7 +115,7 @@ def damaged(content: bytes) -> dict[str, bytes]:
         "torn": content[:-9],
         "longer": content + b"\0",
         "one bit flipped": content[:middle] + flipped + content[middle + 1 :],
-        "of another version": content.replace(MAGIC, MAGIC.replace(b" 2 ", b" 3 "), 1),
+        "of another version": content.replace(MAGIC, MAGIC.replace(b"bookmark ", b"bookmark 9"), 1),
         "something else": b"\x89PNG\r\n\x1a\n" * 99,
     }
 
@@ -158,3 +170,39 @@ def test_only_the_last_evaluation_keeps_its_answers(run: RunDir) -> None:
 
     assert [len(one.samples) for one in found] == [0, 0, 1]
     assert found[0] == msgspec.structs.replace(evaluation(1000), samples=())
+
+
+def reading(number: int) -> Sample:
+    card = Card(0, 9, 10, 90, 200.0 + number % 50, 60)
+    return Sample(float(number), (card,), (RankSample(0, 7, number, None),), ram_used=number, ram_limit=10**9)
+
+
+def readings(run: RunDir) -> SampleLog:
+    """All of them."""
+    log = SampleLog(run)
+    for _ in log.blocks():
+        pass
+    return log
+
+
+def test_energy_and_the_last_hour_are_known_without_reading_all_readings_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sample_log, "WORTH_KEEPING", 1)
+    monkeypatch.setattr(sample_log, "KEPT_SAMPLES", 100)
+    monkeypatch.setattr(sample_log, "NEWEST_BYTES", 30_000)
+    run = RunDir(tmp_path)
+    run.samples.write_bytes(b"".join(encode_line(reading(number)) for number in range(1000)) + b"no reading\n")
+    first = readings(run)
+
+    known = SampleLog(run)
+
+    assert (known.energy, known.newest, known.rejected) == (first.energy, first.newest, 1)
+    assert (len(known.newest), known.newest[-1].ram_used) == (100, 999)
+    assert known.energy.joules == pytest.approx(sum(200 + number % 50 for number in range(1000)), rel=1e-3)
+    with run.samples.open("ab") as file:
+        file.writelines(encode_line(reading(number)) for number in range(1000, 1100))
+    assert (known.newest[0].ram_used, readings(run).newest[0].ram_used) == (900, 1000)
+    continued = readings(run).energy
+    run.samples_bookmark.unlink()
+    assert continued == readings(run).energy

@@ -210,3 +210,20 @@ def test_deepspeeds_launcher_takes_the_chosen_cards_whatever_the_shell_says(
 
     (world,) = [word.partition("=")[2] for word in started[0] if word.startswith("--world_info=")]
     assert json.loads(base64.urlsafe_b64decode(world)) == {"localhost": [0, 2]}
+
+
+def test_llamafactorys_own_launcher_starts_our_trainer_and_meets_in_a_file() -> None:
+    command = command_of(spec_of("llamafactory", device="cuda", launcher="llamafactory-cli"))
+
+    assert command.argv == (sys.executable, "-m", "t5panel.trainers.llamafactory_cli", "train")
+    assert (command.env["NPROC_PER_NODE"], command.env["FORCE_TORCHRUN"]) == ("3", "1")
+    assert command.env["PET_RDZV_BACKEND"] == "c10d"
+    assert command.env["PET_RDZV_ENDPOINT"] == str(RUN.launcher_meeting)
+
+
+def test_deepspeed_within_llamafactory_is_left_to_find_out_that_there_is_no_card() -> None:
+    with_engine = command_of(spec_of("llamafactory", device="cpu"))
+    without = command_of(spec_of("llamafactory", device="cpu", deepspeed=None))
+
+    assert "ACCELERATE_USE_CPU" not in with_engine.env
+    assert without.env["ACCELERATE_USE_CPU"] == "true"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from t5panel.contract.records import (
     Evaluation,
     Event,
     Phase,
+    Prepared,
     ProcessId,
     RankSample,
     Record,
@@ -31,6 +33,7 @@ from t5panel.contract.records import (
     Step,
     encode_line,
 )
+from t5panel.contract.shapes import SHAPES
 from t5panel.errors import UsageError
 from t5panel.monitor.compare import Comparison, Reading, compare, compare_runs, differing_settings, read_run
 from t5panel.render_compare import comparison_json, comparison_lines, markdown_lines
@@ -142,6 +145,22 @@ def test_a_run_that_logs_seldom_has_a_pace_from_its_second_record_on(tmp_path: P
 
     assert pace is not None
     assert (pace.step_seconds, pace.steps) == (0.5, 50)
+
+
+def test_mfu_and_communication_are_told_where_lengths_and_every_record_say_them(tmp_path: Path) -> None:
+    waits = [msgspec.structs.replace(step(number), communication_seconds=0.1) for number in range(4, 21)]
+    plan = {"cards": [RTX, RTX], "shape": asdict(SHAPES["t5-base"])}
+    run = steady(tmp_path / "a", metrics=(start(), step(3), *waits), plan=plan)
+    lengths = Prepared("", None, 500, 0, 0, 0, source_tokens=(512,), target_tokens=(512,))
+    run.prepared.write_bytes(msgspec.json.encode(lengths))
+
+    known, unknown = read(run).figures, read(steady(tmp_path / "b")).figures
+
+    assert known.pace is not None
+    assert known.pace.communication_share == pytest.approx(0.2)
+    assert known.mfu == pytest.approx(128 * 757e9 / (2 * 59.5e12), rel=0.01)
+    assert unknown.pace is not None
+    assert (unknown.pace.communication_share, unknown.mfu) == (None, None)
 
 
 def test_time_energy_and_money_follow_from_pace_and_power(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from t5panel.monitor.compare import compare_runs
 from t5panel.monitor.export import write_csv
 from t5panel.monitor.history import History
 from t5panel.monitor.runs import read_note
+from t5panel.render import run_row, snapshot_json
 from t5panel.render_compare import markdown_lines
 
 RECORDING = Path(__file__).parents[1] / "data" / "recorded-run"
@@ -56,6 +57,7 @@ def test_a_note_is_in_the_snapshot_the_comparison_and_the_export(run: RunDir, tm
     with write_csv(run, tmp_path / "tables")[-1].open(newline="", encoding="utf-8") as file:
         told = dict(csv.reader(file))
 
-    assert History(run).refresh().note == "the one with warm-up"
+    assert run_row(History(run).refresh())[-1] == "step 80/80 · ✎ the one with warm-up"
+    assert snapshot_json(History(run).refresh())["note"] == "the one with warm-up"
     assert "| note | the one with warm-up |" in rows
     assert (told["note"], told["train.optim"]) == ("the one with warm-up", "adamw_torch_fused")

@@ -10,7 +10,7 @@ from rich.cells import cell_len
 
 from t5panel.plain import BRAILLE, is_plain, plain_cells, plain_line
 
-EVERYTHING = "".join(map(chr, BRAILLE)) + "█▉▊▋▌▍▎▏░│─┌┐└┘╭╮╰╯━╸┤┄→←↑↓…·×✗✓●◌◆■↻≈≠‖°²µ—–é“”批次"
+EVERYTHING = "".join(map(chr, BRAILLE)) + "█▉▊▋▌▍▎▏░│─┌┐└┘╭╮╰╯━╸┤┄→←↑↓…·×✗✓●◌◆■↻✎▒≈≠‖°²µ—–é“”批次"
 
 
 def test_a_character_becomes_ascii_of_its_own_width() -> None:

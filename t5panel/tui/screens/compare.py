@@ -12,17 +12,18 @@ from textual.containers import VerticalScroll
 from textual.content import Content
 from textual.message import Message
 from textual.reactive import reactive
-from textual.screen import ModalScreen
+from textual.screen import Screen
 from textual.widgets import Static
 
 from t5panel.contract.layout import RunDir
 from t5panel.errors import Fault
 from t5panel.language import later, tr
-from t5panel.monitor.compare import Comparison, Reading, compare, read_run
+from t5panel.monitor.compare import Comparison, Reading, compare, priced, read_run
 from t5panel.render import duration
 from t5panel.render_compare import comparison_lines, sections, title_text
 from t5panel.tui.faults import UNREADABLE, fault_parts, reading_faults
 from t5panel.tui.parts import Part
+from t5panel.tui.screens.price import PriceDialog
 from t5panel.tui.widgets.chart import Chart, Curve, number_text, over
 from t5panel.tui.widgets.key_bar import KeyBar
 from t5panel.tui.widgets.plot import Plot
@@ -44,12 +45,13 @@ class Compared(Message):
         self.readings, self.faults = readings, faults
 
 
-class CompareScreen(ModalScreen[None]):
+class CompareScreen(Screen[None]):
     """Looks once; covers the list it was opened from, whose marks stay."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("x", "axis", "axis", tooltip="Loss by step, by samples or by training time"),
         Binding("l", "scale", "scale", tooltip="Logarithmic or linear loss axis"),
+        Binding("e", "price", "price", tooltip="What a kWh costs, to tell what the samples cost"),
         Binding("p", "plot", "plot", tooltip="Show or hide the plot"),
         Binding("escape,q", "close", "back", key_display="esc", tooltip="Back to the runs"),
     ]
@@ -62,6 +64,7 @@ class CompareScreen(ModalScreen[None]):
     def __init__(self, runs: Sequence[RunDir]) -> None:
         super().__init__()
         self._runs = tuple(runs)
+        self._price: float | None = None
 
     def compose(self) -> ComposeResult:
         """The plot above the table."""
@@ -121,6 +124,16 @@ class CompareScreen(ModalScreen[None]):
         """All room for the table, or the plot again."""
         self.toggle_class("-figures")
 
+    def action_price(self) -> None:
+        """Ask for it."""
+        self.app.push_screen(PriceDialog(), self._take_price)
+
+    def _take_price(self, price: float | None) -> None:
+        if price is not None:
+            self._price = price
+            self.readings = tuple(priced(reading, price) for reading in self.readings)
+            self._tell()
+
     def action_close(self) -> None:
         """Back to the runs."""
         self.dismiss(None)
@@ -141,7 +154,7 @@ class CompareScreen(ModalScreen[None]):
         table = self.query_one("#table", Static)
         parts: list[Part] = list(fault_parts(self.faults))
         if self.readings:
-            parts += table_parts(compare(self.readings), table.size.width)
+            parts += table_parts(compare(self.readings, price=self._price), table.size.width)
         table.update(Content.assemble(*parts))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import ClassVar, Literal
 
 import msgspec
@@ -16,21 +17,22 @@ from textual.content import Content
 from textual.message import Message
 from textual.reactive import reactive
 from textual.screen import Screen
-from textual.widgets import Input, Static
+from textual.widgets import Input
 
 from t5panel.contract.layout import RunDir
 from t5panel.contract.records import Event
 from t5panel.language import later, tr
-from t5panel.monitor.logfile import LogPart, found_after, found_before, log_around, log_end
+from t5panel.monitor.logfile import NO_PART, LogPart, found_after, found_before, log_around, log_end, log_size
 from t5panel.tui.parts import Part
 from t5panel.tui.view import JOURNAL, journal_line, log_path
 from t5panel.tui.widgets.key_bar import KeyBar
 from t5panel.tui.widgets.log_view import LogView
-from t5panel.tui.widgets.steady import entitle
+from t5panel.tui.widgets.steady import SteadyText, entitle
 
 PERIOD_SECONDS = 0.5
 ROWS_ABOVE = 3
 """Of context above a line that was found."""
+NOT_FOUND = {"above": later("no line above holds {words!r}"), "below": later("no line below holds {words!r}")}
 Anchor = int | Literal["end"]
 """What to bring into view: the line at a place, or the last one."""
 
@@ -80,7 +82,7 @@ class LogScreen(Screen[str]):
 
     def compose(self) -> ComposeResult:
         """The names of the logs, the lines, the words to search for."""
-        yield Static(id="logs")
+        yield SteadyText(id="logs")
         with Vertical(classes="section"):
             yield LogView()
         yield Input(placeholder=tr("words to search for, in any case"), id="words", compact=True)
@@ -97,10 +99,14 @@ class LogScreen(Screen[str]):
     def _view(self) -> LogView:
         return self.query_one(LogView)
 
+    @property
+    def _path(self) -> Path:
+        return log_path(self._run, self.log_name)
+
     def watch_log_name(self) -> None:
         """Show another log from its end."""
         if self.is_mounted:
-            self._view.part, self._view.hit = log_end(self._run.path / "none"), None
+            self._view.part, self._view.hit = NO_PART, None
             self.following = True
             self._read("end")
 
@@ -110,11 +116,9 @@ class LogScreen(Screen[str]):
             self._title()
 
     def _tick(self) -> None:
-        """What was added, while it is followed."""
-        if self.following and not self._looking:
+        """What was added, while it is followed; a log that did not change is left alone."""
+        if self.following and not self._looking and log_size(self._path) != self._view.part.size:
             self._read("end")
-        else:
-            self._title()
 
     def _read(self, anchor: Anchor) -> None:
         if self._looking:
@@ -166,7 +170,7 @@ class LogScreen(Screen[str]):
         part, top = self._view.part, self._view.top
         if top is None or (event.where == "above" and part.begin == 0):
             return
-        if event.where == "below" and part.end >= log_end(log_path(self._run, self.log_name)).size:
+        if event.where == "below" and part.end >= log_size(self._path):
             return
         self.following = False
         self._read(top)
@@ -194,7 +198,7 @@ class LogScreen(Screen[str]):
     def action_search(self) -> None:
         """Ask for words."""
         self.add_class("-searching")
-        self.query_one(Input).focus()
+        self.set_focus(self.query_one(Input))  # at once: words may be typed already
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         """Search upwards from what is seen."""
@@ -232,10 +236,8 @@ class LogScreen(Screen[str]):
 
     def on_not_found(self, event: NotFound) -> None:
         """Say it."""
-        text = (
-            later("no line above holds {words!r}") if event.where == "above" else later("no line below holds {words!r}")
-        )
-        self.notify(tr(text, words=self._view.words), severity="warning", timeout=3)
+        text = NOT_FOUND[event.where]
+        self.notify(tr(text, words=self._view.words), severity="warning", timeout=3, markup=False)
 
     def action_copy(self) -> None:
         """To the clipboard of the terminal."""
@@ -251,16 +253,16 @@ class LogScreen(Screen[str]):
 
     def _leave_search(self) -> None:
         self.remove_class("-searching")
-        self._view.focus()
+        self.set_focus(self._view)
 
     def _title(self) -> None:
         parts: list[Part] = [" "]
         for name in self._names:
             parts += [(f" {tr(name)} ", "bold reverse $primary" if name == self.log_name else "$quiet"), " "]
-        self.query_one("#logs", Static).update(Content.assemble(*parts))
+        self.query_one(SteadyText).show(Content.assemble(*parts))
         part = self._view.part
         state = tr("follows the end") if self.following else tr("paused, space follows again")
-        words = [str(log_path(self._run, self.log_name).relative_to(self._run.path)), _size_text(part.size), state]
+        words = [str(self._path.relative_to(self._run.path)), _size_text(part.size), state]
         section = self.query_one(".section")
         entitle(section, " · ".join(words))
         section.border_subtitle = escape(f"/{self._view.words}") if self._view.words else ""

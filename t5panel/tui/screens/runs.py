@@ -147,7 +147,7 @@ class RunsScreen(Screen[None]):
     def action_filter(self) -> None:
         """Ask for words."""
         self.add_class("-filtering")
-        self.query_one(Input).focus()
+        self.set_focus(self.query_one(Input))  # at once: words may be typed already
 
     def action_order(self) -> None:
         """The next order."""

@@ -17,6 +17,8 @@ Source = Callable[[float, float, int], Sequence[Column]]
 SMOOTH_FROM = 40
 """Columns from which a smoothed line is worth drawing over the raw one."""
 SMOOTH_SHARE = 20
+WIDEST_GAP = 4
+"""Columns without a value that an area goes over: fewer readings than columns are no break."""
 TICK_STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
 QUANTA = 8
 """The x axis grows in eighths of its power of two, so that it stands still on most refreshes."""
@@ -212,8 +214,12 @@ def _paint(canvas: Canvas, chart: Chart, series: Sequence[Sequence[Column]], sca
 def _fill(canvas: Canvas, series: Sequence[Sequence[Column]], scale: Scale) -> None:
     """Areas one upon another: the highest first, so that each is seen above the one before it."""
     for number, columns in reversed(list(enumerate(series))):
+        before = None
         for x, _, high in columns:
-            canvas.vertical(x, scale.row(high), scale.rows - 1, str(number))
+            begin = x if before is None or x - before > WIDEST_GAP else before + 1
+            for column in range(begin, x + 1):
+                canvas.vertical(column, scale.row(high), scale.rows - 1, str(number))
+            before = x
 
 
 def _cursor_column(chart: Chart, width: int) -> int | None:

@@ -20,6 +20,8 @@ from t5panel.tui.widgets.plot import Plot
 from t5panel.tui.widgets.steady import entitle
 
 MIB = 2**20
+LIMIT_FROM = 0.25
+"""Share of the host's limit from which it is in the picture: far below it the ranks would be one line at the bottom."""
 
 
 class RamPlot(Plot):
@@ -64,8 +66,10 @@ def ram_chart(snapshot: Snapshot) -> Chart:
     ranks = sorted({one.rank for sample in snapshot.samples for one in sample.ranks})
     series = {tr("rank {rank}", rank=rank): up_to(rank) for rank in ranks}
     chart = _over_time(snapshot, series, tr("no rank has been seen yet"))
-    limits = () if snapshot.sample is None else (Level(snapshot.sample.ram_limit),)
-    return replace(chart, levels=limits, stacked=True, y_unit=_unit([level.value for level in limits]))
+    most = max((sum(one.rss for one in sample.ranks) for sample in snapshot.samples), default=0)
+    limit = snapshot.sample.ram_limit if snapshot.sample is not None else 0
+    levels = (Level(limit),) if most > LIMIT_FROM * limit else ()
+    return replace(chart, levels=levels, stacked=True, y_unit=_unit([limit] if levels else [most]))
 
 
 def vram_chart(snapshot: Snapshot) -> Chart:

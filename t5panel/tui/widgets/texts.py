@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from textual.app import ComposeResult
 from textual.containers import VerticalScroll
@@ -38,15 +38,34 @@ class TextPane(VerticalScroll, can_focus=False):
 class LogPane(TextPane):
     """The end of one log."""
 
-    def watch_view(self, view: RunView | None) -> None:
+    def watch_view(self) -> None:
         """Show the newest lines."""
-        if view is None:
+        self._show()
+
+    def on_resize(self) -> None:
+        """Show as many as there is room for."""
+        self._show()
+
+    def _show(self) -> None:
+        """Only what fits: a pane that is scrolled to its end after each line is painted twice."""
+        if self.view is None:
             return
-        entitle(self, tr("Log of {name}", name=tr(view.log_name)))
-        self.say(
-            Content("\n".join(view.log_lines)) if view.log_lines else Content(tr("empty so far")).stylize("$quiet")
-        )
+        entitle(self, tr("Log of {name}", name=tr(self.view.log_name)))
+        lines = list(map(Content, self.view.log_lines)) or [Content(tr("empty so far")).stylize("$quiet")]
+        self.say(Content("\n").join(fitting(lines, *self.size)))
         self.scroll_end(animate=False)
+
+
+def fitting(lines: Sequence[Content], width: int, height: int) -> Sequence[Content]:
+    """The last rows of lines, folded, that fit into so many cells and rows; the lines as they are without a size."""
+    if not width:
+        return lines
+    rows: list[Content] = []
+    for line in reversed(lines):
+        rows = [*line.wrap(width), *rows]
+        if len(rows) >= height:
+            break
+    return rows[-height:]
 
 
 class EndingPane(TextPane):

@@ -1,0 +1,27 @@
+"""What LLaMA-Factory's own parser says, as JSON: `python llamafactory_facts.py YAML...` in its environment."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+
+import yaml
+
+from t5panel.llamafactory_config import DEFAULTS
+from t5panel.trainers.llamafactory_modules import import_llamafactory
+
+if __name__ == "__main__":
+    parser = import_llamafactory().parser
+    fields = [field for kind in parser._TRAIN_ARGS for field in dataclasses.fields(kind) if field.init]
+    defaults = {field.name: field.default for field in fields if field.name in DEFAULTS}
+    parsed = []
+    for file in sys.argv[1:]:
+        given = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+        found: dict[str, object] = {}
+        for part in parser._parse_train_args(given):
+            found |= {key: getattr(part, key) for key in given if hasattr(part, key)}
+        parsed.append(found)
+    facts = {"keys": sorted({field.name for field in fields}), "defaults": defaults, "parsed": parsed}
+    sys.stdout.write("\n" + json.dumps(facts, default=str) + "\n")

@@ -1,0 +1,165 @@
+"""A LLaMA-Factory YAML as people have it: taken unchanged, or with every needed change named at once."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from t5panel.contract.environments import constraints_file
+from t5panel.contract.layout import RunDir
+from t5panel.contract.llamafactory import arguments, engine_settings, files_of
+from t5panel.contract.llamafactory_keys import PASSED
+from t5panel.errors import UsageError
+from t5panel.llamafactory_config import DEFAULTS, NEEDED, OURS, RENAMED, TRAIN_KEYS, read_config
+from t5panel.presets import load_preset
+
+RUN = RunDir(Path("/runs/one"))
+KEYS = set(constraints_file("llamafactory").with_name("llamafactory-keys.txt").read_text().split())
+USERS: dict[str, Any] = {
+    "model_name_or_path": "google-t5/t5-base",
+    "stage": "sft",
+    "do_train": True,
+    "finetuning_type": "full",
+    "deepspeed": "ds_z2.json",
+    "dataset_dir": "data",
+    "dataset": "mine",
+    "template": "default",
+    "cutoff_len": 512,
+    "packing": False,
+    "preprocessing_num_workers": 4,
+    "output_dir": "runs/t5base",
+    "overwrite_output_dir": True,
+    "logging_steps": 10,
+    "save_steps": 500,
+    "save_total_limit": 3,
+    "plot_loss": True,
+    "report_to": "none",
+    "include_num_input_tokens_seen": True,
+    "per_device_train_batch_size": 8,
+    "gradient_accumulation_steps": 4,
+    "learning_rate": 3.0e-4,
+    "num_train_epochs": 3.0,
+    "lr_scheduler_type": "cosine",
+    "warmup_steps": 0.03,
+    "max_grad_norm": 1.0,
+    "bf16": True,
+    "disable_gradient_checkpointing": True,
+    "ddp_timeout": 180000000,
+    "val_size": 0.02,
+    "eval_strategy": "steps",
+    "eval_steps": 500,
+    "per_device_eval_batch_size": 8,
+}
+"""The kind of file that trains T5-base on three cards."""
+ENGINE = {"train_batch_size": "auto", "bf16": {"enabled": "auto"}, "zero_optimization": {"stage": 2}}
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder in which a user has a data set, its register and DeepSpeed's JSON."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/mine.json").write_text('[{"instruction": "a", "input": "b", "output": "c"}]')
+    (tmp_path / "data/dataset_info.json").write_text('{"mine": {"file_name": "mine.json"}}')
+    (tmp_path / "ds_z2.json").write_text(json.dumps(ENGINE))
+    return tmp_path
+
+
+def config(folder: Path, **changes: object) -> str:
+    """The path of the user's YAML with other values; None leaves a key out."""
+    body = {key: value for key, value in {**USERS, **changes}.items() if value is not None}
+    (folder / "mine.yaml").write_text(yaml.safe_dump(body))
+    return str(folder / "mine.yaml")
+
+
+def test_a_usual_yaml_is_taken_unchanged(folder: Path) -> None:
+    read = read_config(config(folder))
+
+    spec = load_preset("llamafactory", read.overrides).spec
+    given = arguments(spec, RUN)
+
+    kept = {*USERS} - {*OURS, "deepspeed", "logging_steps", "save_steps", "save_total_limit", "eval_strategy"}
+    kept -= {"eval_steps", "dataset_dir"}
+    assert {key: given[key] for key in kept} == {key: USERS[key] for key in kept}
+    assert given["dataset_dir"] == str(folder / "data")
+    assert (spec.train.logging_steps, spec.train.save_steps, spec.train.eval_steps) == (10, 500, 500)
+    assert spec.deepspeed == {"zero_optimization": {"stage": 2}}
+    assert spec.data.train == str(folder / "data/mine.json")
+    assert [note.split()[0] for note in read.notes] == ["output_dir", "overwrite_output_dir"]
+
+
+def test_outdated_names_are_taken_and_told(folder: Path) -> None:
+    read = read_config(
+        config(
+            *(folder,),
+            eval_strategy=None,
+            evaluation_strategy="steps",
+            warmup_steps=None,
+            warmup_ratio=0.1,
+            deepspeed=None,
+        )
+    )
+
+    assert (read.overrides["train.eval_steps"], read.overrides["train.warmup_steps"]) == (500, 0.1)
+    assert read.overrides["deepspeed"] is None
+    assert "evaluation_strategy is outdated: taken as eval_strategy: steps" in read.notes
+    assert "warmup_ratio is outdated: taken as warmup_steps: 0.1" in read.notes
+
+
+def test_every_needed_change_is_named_at_once(folder: Path) -> None:
+    with pytest.raises(UsageError) as error:
+        read_config(
+            config(folder, learning_rat=1, packing=True, stage="pt", quantization_bit=4, dataset="yours", fp16=True)
+        )
+
+    places = [fault.where.rpartition(": ")[2] for fault in error.value.faults]
+    assert places == ["learning_rat", "stage", "packing", "fp16", "dataset", "quantization_bit"]
+    assert error.value.faults[0].hint == "did you mean learning_rate?"
+    assert all(fault.hint for fault in error.value.faults)
+
+
+@pytest.mark.parametrize(("key", "value"), [("stage", "pt"), ("packing", True), ("train_on_prompt", True)])
+def test_a_start_that_would_train_a_t5_as_a_decoder_is_refused_with_the_reason(
+    folder: Path, key: str, value: object
+) -> None:
+    with pytest.raises(UsageError) as error:
+        read_config(config(folder, **{key: value}))
+
+    [fault] = error.value.faults
+    assert NEEDED[key][1] in fault.message
+
+
+def test_a_setting_of_llamafactory_is_refused_by_other_methods(folder: Path) -> None:
+    with pytest.raises(UsageError, match="llamafactory settings have no effect on method 'manual'"):
+        load_preset("manual", read_config(config(folder, deepspeed=None)).overrides)
+
+
+def test_a_key_that_another_part_decides_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"llamafactory\.learning_rate is not passed on"):
+        load_preset("llamafactory", {"llamafactory": {"learning_rate": 1}})
+
+
+def test_every_key_that_is_named_here_is_one_of_llamafactory() -> None:
+    spec = load_preset("llamafactory").spec
+
+    named = {*TRAIN_KEYS, *DEFAULTS, *NEEDED, *OURS, *PASSED, *RENAMED.values(), *arguments(spec, RUN)}
+
+    assert sorted(named - KEYS) == []
+    assert set(RENAMED) & KEYS <= {"warmup_ratio"}  # that one still parses, with a warning
+
+
+def test_the_run_directory_holds_what_llamafactory_reads() -> None:
+    spec = load_preset("llamafactory", {"device": "cuda"}).spec
+
+    files = files_of(spec, RUN)
+    given = yaml.safe_load(files[RUN.config / "llamafactory.yaml"])
+    engine = json.loads(files[RUN.config / "deepspeed.json"])
+
+    assert given["deepspeed"] == "/runs/one/config/deepspeed.json"
+    assert given["model_name_or_path"] == "/runs/one/cache/model"
+    assert engine["gradient_clipping"] == engine["train_micro_batch_size_per_gpu"] == "auto"
+    assert engine == engine_settings(spec)
