@@ -63,8 +63,8 @@ class Tmux:
         return screen
 
     def settle(self) -> None:
-        """Let a key move the focus before the next one is typed."""
-        time.sleep(0.5)
+        """Let a key move the focus before the next one is typed; an enter right after the form starts nothing."""
+        time.sleep(1.0)
 
     def wait_closed(self) -> None:
         """Until the command has ended."""

@@ -139,7 +139,7 @@ async def test_a_contradiction_between_settings_is_a_fault_too() -> None:
         await pilot.press("right")
         await pilot.pause()
 
-        assert "launcher 'accelerate' cannot start method 'deepspeed'" in " ".join(shown(pilot, PlanPane).split())
+        assert "cannot start method 'deepspeed'; use deepspeed or torchrun" in " ".join(shown(pilot, PlanPane).split())
 
 
 async def test_every_fault_stands_at_its_setting_whatever_kind_it_is() -> None:
