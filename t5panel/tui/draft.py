@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -137,9 +137,18 @@ def check(draft: Draft, machine: Machine, keys: tuple[str, ...]) -> Checked:
     try:
         preset = resolved_preset(draft.wish, machine)
     except T5PanelError as error:
-        faults = {_key_of(fault, keys): fault for fault in reversed(error.faults)}  # the first of a setting
-        return Checked(None, {**faults, **draft.unread})
+        return Checked(None, {**_by_key(error.faults, keys), **draft.unread})
     return Checked(None if draft.unread else preset, draft.unread)
+
+
+def _by_key(faults: Iterable[Fault], keys: tuple[str, ...]) -> dict[str, Fault]:
+    """Faults by their setting, in their order; several of one setting as one."""
+    found: dict[str, Fault] = {}
+    for fault in faults:
+        key = _key_of(fault, keys)
+        before = found.get(key)
+        found[key] = replace(before, message=f"{before.message} · {fault.message}") if before else fault
+    return found
 
 
 def found_by_key(plan: Plan, keys: tuple[str, ...]) -> Mapping[str, str]:

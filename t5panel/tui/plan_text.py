@@ -112,7 +112,7 @@ def _memory_parts(plan: Plan, width: int, *, brief: bool) -> Iterator[Part]:
         names = SHORT if brief else {}
         shown = _shown(plan.cards[0]).items()
         yield from _legend(
-            ((f"{names.get(name, name)} {_figure(size)}", PART_STYLES[name]) for name, size in shown), width
+            ((f"{tr(names.get(name, name))} {_figure(size)}", PART_STYLES[name]) for name, size in shown), width
         )
     if plan.ram is not None and not brief:
         each, rest = _figure(plan.ram.per_rank), _figure(plan.ram.launcher)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from t5panel.presets import load_preset, parse_assignments
 from t5panel.session import resolved_preset
-from t5panel.tui.draft import Draft, command_line, laid_over
+from t5panel.tui.draft import Draft, check, command_line, laid_over
 from t5panel.tui.fields import flow_yaml
 from t5panel.wish import Wish
 
@@ -93,3 +93,14 @@ def test_the_line_names_a_preset_file_by_its_whole_path(tmp_path: Path) -> None:
     line = command_line(wish, load_preset(wish.preset).spec)
 
     assert line == f"t5panel --preset {tmp_path}/mine.yaml --no-ui"
+
+
+def test_several_faults_of_one_setting_are_all_told_in_their_order() -> None:
+    config = {"train_batch_size": 8, "steps_per_print": 10}
+    draft = Draft(Wish("deepspeed", {"deepspeed": config, "launcher": "accelerate"}), "deepspeed")
+
+    checked = check(draft, NO_CARDS, ("launcher", "deepspeed"))
+
+    assert list(checked.faults) == ["launcher", "deepspeed"]
+    assert "deepspeed.train_batch_size is filled in" in checked.faults["deepspeed"].message
+    assert "deepspeed.steps_per_print is filled in" in checked.faults["deepspeed"].message

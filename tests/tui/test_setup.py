@@ -139,14 +139,14 @@ async def test_a_contradiction_between_settings_is_a_fault_too() -> None:
         await pilot.press("right")
         await pilot.pause()
 
-        assert "launcher 'accelerate' cannot start method 'deepspeed'" in " ".join(shown(pilot, PlanPane).split())
+        assert "cannot start method 'deepspeed'; use deepspeed or torchrun" in " ".join(shown(pilot, PlanPane).split())
 
 
 async def test_every_fault_stands_at_its_setting_whatever_kind_it_is() -> None:
     async with panel().run_test(size=(120, 100)) as pilot:
         await planned(pilot)
 
-        await pilot.press("a", "e", "x", "down", "0")
+        await pilot.press("e", "x", "down", "0")
         rows = {row.field.key: row for row in pilot.app.screen.query(FieldRow)}
         rows["train.optim"].editor.focus()
         await pilot.press("right")
@@ -309,8 +309,16 @@ async def test_a_refused_start_opens_a_dialog_with_every_fault(home: Path) -> No
         assert not home.exists()
 
 
+async def test_a_high_terminal_shows_all_settings_at_once() -> None:
+    async with panel().run_test(size=(120, 60)) as pilot:
+        await planned(pilot)
+
+        assert "warmup_steps" in shown(pilot, FormPane)
+        assert "8 × 16 × 3 = 384" in shown(pilot, PlanPane)
+
+
 async def test_all_settings_come_and_go_with_one_key() -> None:
-    async with panel().run_test(size=(120, 80)) as pilot:
+    async with panel().run_test(size=(120, 40)) as pilot:
         await planned(pilot)
         before = shown(pilot, FormPane)
 

@@ -107,7 +107,8 @@ def test_the_first_frame_needs_nothing_heavy() -> None:
 
 def test_the_whole_panel_needs_neither_torch_nor_numpy() -> None:
     screens = "t5panel.tui.screens.setup, t5panel.tui.screens.run, t5panel.tui.screens.runs"
-    code = f"import sys, {screens}; print([name for name in ('torch', 'numpy', 'pyarrow') if name in sys.modules])"
+    heavy = ("torch", "numpy", "pyarrow", "transformers", "tokenizers", "datasets", "huggingface_hub")
+    code = f"import sys, {screens}; print([name for name in {heavy!r} if name in sys.modules])"
 
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 

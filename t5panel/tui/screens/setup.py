@@ -52,6 +52,8 @@ SETTLE_SECONDS = 0.5
 """From the form to a start: enter is pressed twice easily, and a start is three ranks."""
 MACHINE_SECONDS = 2.0
 """A reading of the machine holds this long."""
+TALL = 45
+"""Rows of a terminal that shows every setting from the beginning."""
 SHARDED = ("deepspeed", "llamafactory")
 
 
@@ -103,6 +105,11 @@ class SetupScreen(Screen[None]):
             yield PlanPane()
         yield CommandPane()
         yield KeyBar()
+
+    async def on_mount(self) -> None:
+        """All settings where there is room for them."""
+        if self.app.size.height >= TALL:
+            await self.query_one(FormPane).toggle_all(scroll=False)
 
     def on_screen_resume(self) -> None:
         """Look again: what runs by now takes memory."""

@@ -208,8 +208,8 @@ class FormPane(Vertical):
         """Nothing is edited."""
         self.query_one("#help", Static).update(tr(RESTING_HELP))
 
-    async def toggle_all(self) -> bool:
-        """Show all settings, or the main ones; True when all are shown."""
+    async def toggle_all(self, *, scroll: bool = True) -> bool:
+        """Show all settings, or the main ones; True when all are shown. `scroll`: to the first of the others."""
         rest = self.query(".rest")
         if rest:
             await rest.remove()
@@ -218,7 +218,8 @@ class FormPane(Vertical):
         await self.query_one(VerticalScroll).mount_all(
             [Label(tr("all other settings"), classes="rest heading"), *(_marked(row) for row in rows)]
         )
-        rows[0].scroll_visible(top=True)
+        if scroll:
+            rows[0].scroll_visible(top=True)
         return True
 
     def on_descendant_focus(self, event: DescendantFocus) -> None:
