@@ -41,8 +41,8 @@ PART_STYLES = {
     "logits": "$series-4",
     "buckets": "$series-5",
     "workspace": "$series-6",
-    "overhead": "$foreground 45%",
-    "context": "$foreground 25%",
+    "overhead": "$part-overhead",
+    "context": "$part-context",
 }
 """In the order in which they are drawn, which is also that of the legend."""
 SHORT = {"gradients": later("grads"), "optimizer": later("optim"), "activations": later("activ")}
@@ -112,7 +112,7 @@ def _memory_parts(plan: Plan, width: int, *, brief: bool) -> Iterator[Part]:
         names = SHORT if brief else {}
         shown = _shown(plan.cards[0]).items()
         yield from _legend(
-            ((f"{names.get(name, name)} {_figure(size)}", PART_STYLES[name]) for name, size in shown), width
+            ((f"{tr(names.get(name, name))} {_figure(size)}", PART_STYLES[name]) for name, size in shown), width
         )
     if plan.ram is not None and not brief:
         each, rest = _figure(plan.ram.per_rank), _figure(plan.ram.launcher)
