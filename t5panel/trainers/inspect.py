@@ -56,9 +56,10 @@ def _model_config(spec: RunSpec, faults: list[Fault]) -> dict[str, Any] | None:
         return None
     if config.get("model_type") not in T5_TYPES:
         message = f"{name!r} is a {config.get('model_type', 'nameless')} model"
-        faults.append(
-            Fault("model.name_or_path", message, f"t5panel trains {', '.join(T5_TYPES)} (encoder-decoder) models")
-        )
+        hint = f"t5panel trains {', '.join(T5_TYPES)} (encoder-decoder) models"
+        if spec.method == "llamafactory" and not config.get("is_encoder_decoder"):
+            hint += "; a decoder is LLaMA-Factory's own business: llamafactory-cli, without t5panel"
+        faults.append(Fault("model.name_or_path", message, hint))
         return None
     if not spec.model.from_scratch and not has_weights(name):
         message = f"{name!r} has a config but no weights"
