@@ -120,4 +120,5 @@ def _pieces(template: str, text: str) -> tuple[str, ...] | None:
 
 @lru_cache(maxsize=512)
 def _pattern(template: str) -> re.Pattern[str]:
-    return re.compile("(.+?)".join(map(re.escape, re.split(r"\{\d*\}", template))), re.DOTALL)
+    hole = "(.+?)" if "; " in template else "((?:(?!; ).)+?)"  # no hole swallows a sentence before or after it
+    return re.compile(hole.join(map(re.escape, re.split(r"\{\d*\}", template))), re.DOTALL)

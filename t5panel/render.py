@@ -217,7 +217,7 @@ def precision(plan: Plan) -> str:
     words = ["bf16" if spec.train.bf16 else "fp32"]
     if spec.train.gradient_checkpointing:
         words.append(tr("gradient checkpointing"))
-    if spec.method == "deepspeed":
+    if spec.deepspeed is not None:
         words.append(f"ZeRO-{spec.zero_stage}")
     return ", ".join(words)
 

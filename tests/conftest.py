@@ -7,7 +7,15 @@ import signal
 
 import pytest
 
-LONGEST = ("test_campaign", "test_same_curve", "test_resume", "test_learning", "test_readme", "test_quality")
+LONGEST = (
+    "test_campaign",
+    "test_same_curve",
+    "test_resume",
+    "test_learning",
+    "test_llamafactory",
+    "test_readme",
+    "test_quality",
+)
 """Files that take minutes, begun first: a file is the unit of two workers, and one begun last would run alone."""
 
 

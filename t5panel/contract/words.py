@@ -5,5 +5,5 @@ from __future__ import annotations
 from typing import Literal
 
 Method = Literal["manual", "trainer", "deepspeed", "llamafactory"]
-Launcher = Literal["accelerate", "torchrun", "deepspeed", "llamafactory-cli"]
+Launcher = Literal["accelerate", "torchrun", "llamafactory-cli", "deepspeed"]
 Device = Literal["auto", "cuda", "cpu"]

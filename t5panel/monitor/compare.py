@@ -8,10 +8,10 @@ from typing import Any
 
 from t5panel.contract.deepspeed_keys import is_offloaded
 from t5panel.contract.layout import RunDir
-from t5panel.contract.records import ENDED, Phase, RunInfo, finite_or_none
+from t5panel.contract.records import ENDED, Phase, RunInfo
 from t5panel.errors import Fault, UsageError
+from t5panel.monitor.loss_curve import LossCurve
 from t5panel.monitor.measured import (
-    LossCurve,
     MachineUse,
     Pace,
     Training,
@@ -293,8 +293,8 @@ def _learning(training: Training) -> Learning:
         step=step,
         max_steps=start.max_steps if start else None,
         samples=step * start.effective_batch if step is not None and start else None,
-        loss_first=finite_or_none(curve.values[0]) if curve.values else None,
-        loss_last=finite_or_none(curve.values[-1]) if curve.values else None,
+        loss_first=curve.first,
+        loss_last=curve.last,
         eval_step=evaluation.step if evaluation else None,
         eval_loss=evaluation.eval_loss if evaluation else None,
         chrf=evaluation.chrf if evaluation else None,

@@ -2,33 +2,21 @@
 
 from __future__ import annotations
 
-import math
 from array import array
 from bisect import bisect_right
 from collections import defaultdict
 from dataclasses import dataclass, field
-from statistics import median
 
 import msgspec
 
 from t5panel.contract.layout import RunDir
 from t5panel.contract.reading import records_in
 from t5panel.contract.records import ALERTS, Evaluation, Event, Metric, Sample, Start, Status, Step
+from t5panel.monitor.durations import Durations
+from t5panel.monitor.loss_curve import LossCurve
 
 WARM_UP_STEPS = 3
 """After each start; records that hold any of them are left out of the pace. Kernels are chosen, the caches fill."""
-
-
-@dataclass(frozen=True, slots=True)
-class LossCurve:
-    """Mean loss per target token, NaN where it was not finite, over steps and over seconds of training alone.
-
-    The arrays belong to their reader: never change them.
-    """
-
-    steps: array[int]
-    seconds: array[float]
-    values: array[float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,10 +147,8 @@ class _TrainingReader:
     warming: int = WARM_UP_STEPS
     at: int = 0
     """The step up to which everything is recorded."""
-    steps: array[int] = field(default_factory=lambda: array("q"))
-    seconds: array[float] = field(default_factory=lambda: array("d"))
-    values: array[float] = field(default_factory=lambda: array("d"))
-    durations: array[float] = field(default_factory=lambda: array("d"))
+    curve: LossCurve = field(default_factory=LossCurve)
+    durations: Durations = field(default_factory=Durations)
     timed_steps: int = 0
     timed: float = 0.0
     waited: float = 0.0
@@ -188,7 +174,7 @@ class _TrainingReader:
         return Training(
             start=self.start,
             evaluation=self.evaluations[-1] if self.evaluations else None,
-            curve=LossCurve(self.steps, self.seconds, self.values),
+            curve=self.curve,
             pace=self._pace(),
             allocated=self.allocated,
             reserved=self.reserved,
@@ -199,9 +185,7 @@ class _TrainingReader:
 
     def _begin(self, start: Start) -> None:
         """Steps after its own were never resumed from: they are void for the curve, not for the pace."""
-        while self.steps and self.steps[-1] > start.step:
-            for values in (self.steps, self.seconds, self.values):
-                values.pop()
+        self.curve.cut(start.step)
         self.evaluations = [done for done in self.evaluations if done.step <= start.step]
         self.start, self.at, self.warming = start, start.step, WARM_UP_STEPS
         self.starts += 1
@@ -210,9 +194,7 @@ class _TrainingReader:
         count = max(1, step.step - self.at)
         self.at = step.step
         self.not_finite += step.loss is None
-        self.steps.append(step.step)
-        self.seconds.append((self.seconds[-1] if self.seconds else 0.0) + count * step.step_seconds)
-        self.values.append(math.nan if step.loss is None else step.loss)
+        self.curve.add(step.step, count * step.step_seconds, step.loss)
         if step.time < self.since:
             return
         if self.ends:
@@ -222,7 +204,7 @@ class _TrainingReader:
         if self.warming > 0:
             self.warming -= count
             return
-        self.durations.append(step.step_seconds)
+        self.durations.add(step.step_seconds)
         self.timed_steps += count
         self.timed += count * step.step_seconds
         self.waited += count * step.data_wait_seconds
@@ -231,8 +213,8 @@ class _TrainingReader:
         self.tokens += step.target_tokens
 
     def _pace(self) -> Pace | None:
-        seconds = median(self.durations) if self.durations else 0.0
-        if self.start is None or seconds <= 0:
+        seconds = self.durations.middle
+        if self.start is None or not seconds:
             return None
         return Pace(
             step_seconds=seconds,

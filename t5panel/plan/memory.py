@@ -8,7 +8,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Literal
 
 from t5panel.contract.memory_table import minor
-from t5panel.contract.shapes import Shape
+from t5panel.contract.shapes import Shape, is_builtin
 from t5panel.plan.cards import AMPERE_WORKSPACE, HOPPER_PROCESSORS, cublas_workspace, processors_of
 from t5panel.plan.context import Context
 from t5panel.plan.machine import CardFacts
@@ -24,7 +24,7 @@ Verdict = Literal["fits", "tight", "no"]
 LENGTH_ROUNDING = 8
 """Our batches are padded to a multiple of it."""
 OPTIMIZERS: Mapping[str, OptimizerName] = {
-    "adamw_torch": "adamw_foreach",
+    "adamw_torch": "adamw_loop",  # torch takes no list of tensors at once where `fused` is given as false
     "adamw_torch_fused": "adamw_fused",
     "adafactor": "adafactor",
 }
@@ -90,6 +90,8 @@ def training_step(spec: RunSpec, shape: Shape, versions: Mapping[str, str], card
         accumulation=train.gradient_accumulation_steps,
         wrapper="zero" if zero else "ddp-view" if spec.num_gpus > 1 else "none",
         zero=zero,
+        fresh=spec.model.from_scratch or is_builtin(spec.model.name_or_path),
+        loop="deepspeed" if spec.method == "llamafactory" else spec.method,
         workspace=max(map(cublas_workspace, names), default=AMPERE_WORKSPACE),
         processors=max(
             (processors_of(card.name) for card in cards), key=attrgetter("count"), default=HOPPER_PROCESSORS

@@ -11,7 +11,7 @@ from t5panel.plan.table import sections_of
 
 PassEvent = tuple[Any, ...]
 """("+", key, bytes): a storage is born · ("-", key): it dies · ("grad", weight's name, key): a gradient is complete in
-it · ("phase",): the forward pass ends."""
+it · ("phase",): the forward pass ends · ("left", key): the loss and what its graph still holds, which die with it."""
 _STACKS = {"e": "encoder", "d": "decoder"}
 
 
@@ -70,7 +70,7 @@ def pass_of(step: TrainingStep) -> list[PassEvent]:
             run(name, sections[name], layer)
     gradients = {event[2] for event in events if event[0] == "grad"}
     left = (key for mine in born.values() for key in mine.values() if key not in workspaces and key not in gradients)
-    return [*events, *(("-", key) for key in left)]  # the loss goes, and what its graph held
+    return [*events, *(("left", key) for key in left)]
 
 
 def _completed(

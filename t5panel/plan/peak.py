@@ -67,7 +67,7 @@ def states_of(step: TrainingStep) -> States:
         weights=gradients,
         optimizer=_optimizer_bytes(step.shape, step.optimizer, step.width),
         buckets=gradients if step.wrapper in ("ddp", "ddp-view") else 0,
-        kept_gradients=gradients if step.wrapper in ("none", "ddp") and step.accumulation > 1 else 0,
+        kept_gradients=gradients if step.accumulation > 1 else 0,
         moment=_moment(step),
     )
 
@@ -96,6 +96,8 @@ def _moment(step: TrainingStep) -> int:
     """What the optimizer's step takes for a moment: copies of all gradients, or some of one weight's."""
     if step.optimizer == "adafactor":
         return _adafactor_moment(step.shape, step.width == 2, step.processors)
+    if step.optimizer == "adamw_loop":
+        return 2 * step.width * max(parameter.elements for parameter in parameters_of(step.shape))
     return step.width * step.shape.parameters if step.optimizer == "adamw_foreach" else 0
 
 
@@ -113,11 +115,17 @@ def peak_of(step: TrainingStep) -> Peak:
     if step.has_single_block:
         return _extrapolated(step)
     states = states_of(step)
-    walk = walk_of(step, given=step.wrapper == "ddp-view" or states.kept_gradients > 0)
+    in_buckets = step.wrapper == "ddp-view"
+    # In the last pass DDP takes over the gradients of those before, one by one; with two passes no other meets them.
+    handed = in_buckets and step.accumulation == 2
+    kept = states.kept_gradients
+    walk = walk_of(step, given=in_buckets or kept > 0, handed=handed)
     held = sum(step.input_sizes)
-    gradients = states.kept_gradients + walk.gradients
-    above = states.kept_gradients + walk.above + held
-    after = (states.kept_gradients or (0 if step.wrapper == "ddp-view" else step.width * step.shape.parameters)) + held
+    if handed and (first := walk_of(step, given=False)).above > kept + walk.above:
+        walk, kept = first, 0
+    gradients = kept + walk.gradients
+    above = kept + walk.above + held
+    after = (0 if in_buckets else step.width * step.shape.parameters) + held
     if after + states.moment > above:
         gradients, activations, logits, place = after - held, held + states.moment, 0, "optimizer"
     else:
@@ -233,8 +241,11 @@ def _is_below(terms: Terms, other: Terms) -> bool:
     return terms != other and all(mine.get(index, 0.0) <= its.get(index, 0.0) for index in {*mine, *its})
 
 
-def walk_of(step: TrainingStep, *, given: bool) -> Walk:
-    """Follow a pass through its sections. `given`: its gradients go elsewhere as soon as they are complete."""
+def walk_of(step: TrainingStep, *, given: bool, handed: bool = False) -> Walk:
+    """Follow a pass through its sections. `given`: its gradients go elsewhere as soon as they are complete.
+
+    `handed`: and with each goes one of as many bytes that lived before the pass.
+    """
     prepared = _prepared(step.transformers, step.kind, step.shape, given)
     letters = step.values
     values = [prod([letters[letter] for letter in monomial]) for monomial in prepared.monomials]
@@ -245,7 +256,7 @@ def walk_of(step: TrainingStep, *, given: bool) -> Walk:
     backward: list[tuple[str, int, int]] = []
     for number, section in enumerate(prepared.sections):
         name, times = section.name, section.times
-        change = bytes_of[section.change]
+        change = bytes_of[section.change] - (bytes_of[section.gradients] if handed else 0.0)
         repeated = max(0.0, change * (times - 1))
         peaks = [bytes_of[peak] for peak in section.peaks]
         once = live + max(peaks)
@@ -259,7 +270,9 @@ def walk_of(step: TrainingStep, *, given: bool) -> Walk:
         live += times * change
     last = prepared.sections[highest.number]
     passed = [*((section, section.times) for section in prepared.sections[: highest.number]), (last, highest.times - 1)]
-    gradients = 0.0 if given else sum(times * bytes_of[section.gradients] for section, times in passed)
+    gradients = 0.0
+    if handed or not given:
+        gradients = (-1 if handed else 1) * sum(times * bytes_of[section.gradients] for section, times in passed)
     logits = sum(times * _value(section.logits, values) for section, times in passed)
     return Walk(
         above=int(highest.above),

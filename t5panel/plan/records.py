@@ -67,6 +67,8 @@ class Config(msgspec.Struct, frozen=True):
     ga: int = 1
     """Forward passes in one optimizer step."""
     expand: bool = False
+    fresh: bool = False
+    """The model was built on the card; our own trainers always do."""
     cap: float | None = None
     """Most GiB that the allocator may reserve."""
     cce: int = 0
@@ -182,12 +184,14 @@ def step_of(record: MeasuredStep) -> TrainingStep:
         checkpointing=cfg.gc,
         dropout=cfg.dropout > 0,
         loss=_loss(cfg),
-        optimizer=cfg.optim if zero is None else "adamw_fused",
+        optimizer=_optimizer(cfg),
         accumulation=cfg.ga,
         wrapper=_wrapper(cfg),
         zero=zero,
         chunk=cfg.cce,
         expandable_segments=cfg.expand,
+        fresh=cfg.loop == "product" or cfg.fresh,
+        loop=cfg.method if cfg.loop == "product" else "trainer" if cfg.loop == "trainer" else "bare",
         workspace=_workspace(record),
         processors=processors_of(record.gpu),
         transformers=minor(transformers),
@@ -256,6 +260,13 @@ def _zero(cfg: Config) -> Zero:
     for key in OFFLOADS[cfg.off]:
         settings[key] = {"device": "cpu"}
     return Zero.from_config({"zero_optimization": settings}, cfg.world)
+
+
+def _optimizer(cfg: Config) -> OptimizerName:
+    """Ours under the name of torch's `foreach` is OPTIMIZERS' `adamw_torch`; the measured engine has but one."""
+    if cfg.loop == "product":
+        return "adamw_loop" if cfg.optim == "adamw_foreach" else cfg.optim
+    return "adamw_fused" if cfg.loop == "zero" else cfg.optim
 
 
 def _loss(cfg: Config) -> Literal["model", "trainer", "summed", "chunked", "one-chunk"]:

@@ -5,20 +5,23 @@ Tens of milliseconds: once for a plan, where `peak.peak_of` serves every keystro
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain, repeat
 
 from t5panel.plan.allocator import MIB, Allocator, Block
 from t5panel.plan.kernels import adafactor_moments
 from t5panel.plan.pass_events import PassEvent, pass_of
 from t5panel.plan.peak import state_sizes
-from t5panel.plan.step import TrainingStep, parameters_of
+from t5panel.plan.step import TrainingStep, embeddings_before, parameters_of
 
 STEPS = 3
 """The optimizer's states exist from the second step on; the third one adds nothing new."""
 FIRST_BUCKET, BUCKET = MIB, 25 * MIB
-"""DDP's buckets fill up in the reverse order of the weights. Source: torch.nn.parallel.DistributedDataParallel."""
+"""Of DDP's buckets after the first pass. Source: torch.nn.parallel.DistributedDataParallel, and a run's events."""
+BROADCAST = 250 * MIB
+"""Of the copies in which DDP sends the weights round. Source: broadcast_bucket_size there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,26 +67,29 @@ def held_by(step: TrainingStep) -> Held:
     """
     card = Card(expandable=step.expandable_segments)
     elements = [parameter.elements for parameter in parameters_of(step.shape)]
-    width = step.width
-    for count in elements:
-        card.take(width * count)
-    buckets = _take_buckets(card, step, elements)
+    _take_weights(card, step)
+    if step.loop == "trainer":
+        card.allocator.empty_cache()
+    bucket = _take_first_bucket(card, step, elements)
     events = pass_of(step)
     workspaces: dict[int, tuple[Block, int]] = {}
+    left: list[tuple[Block, int]] = []
+    in_buckets = step.wrapper == "ddp-view"
     for number in range(STEPS):
-        if number == 1 and step.wrapper == "ddp-view":
-            fresh = _take_buckets(card, step, elements)  # DDP lays its buckets out anew after the first pass
-            for bucket in buckets:
-                card.give(bucket)
-            buckets = fresh
+        if number == 1 and bucket:
+            _give_all(card, bucket)
+            _take_buckets(card, step, events)
         if number == STEPS - 1:
             card.reset_peaks()
         gradients: dict[str, tuple[Block, int]] = {}
-        for _ in range(min(2, step.accumulation)):
+        passes = min(3 if in_buckets else 2, step.accumulation)
+        for turn in range(passes):
             inputs = [card.take(size) for size in step.input_sizes]
-            _play(card, events, gradients, workspaces, given=step.wrapper == "ddp-view")
+            left = _play(card, events, gradients, workspaces, left, given=in_buckets and turn == passes - 1)
             for tensor in inputs:
                 card.give(tensor)
+            if not step.lingers:
+                _give_all(card, left)
         _update(card, step, elements, first=number == 0)
         for gradient in gradients.values():
             card.give(gradient)
@@ -95,11 +101,16 @@ def _play(
     events: Iterable[PassEvent],
     gradients: dict[str, tuple[Block, int]],
     workspaces: dict[int, tuple[Block, int]],
+    before: list[tuple[Block, int]],
     *,
     given: bool,
-) -> None:
-    """One forward and backward pass. A gradient stays, unless it is copied to a bucket or added to one of before."""
+) -> list[tuple[Block, int]]:
+    """One forward and backward pass; what its graph leaves behind. What one of before left goes at its loss.
+
+    A gradient stays, unless it is copied to a bucket, with what was there of it, or added to one of before.
+    """
     living: dict[int, tuple[Block, int]] = {}
+    left = []
     for event in events:
         kind = event[0]
         if kind == "+":
@@ -115,21 +126,66 @@ def _play(
                 card.give(gradient)
             else:
                 gradients[name] = gradient
+            if given and name in gradients:
+                card.give(gradients.pop(name))
+        elif kind == "left":
+            left.append(living.pop(event[1]))
+        else:
+            _give_all(card, before)
     workspaces |= living  # nothing else outlives a pass
+    return left
 
 
-def _take_buckets(card: Card, step: TrainingStep, elements: list[int]) -> list[tuple[Block, int]]:
+def _give_all(card: Card, taken: list[tuple[Block, int]]) -> None:
+    while taken:
+        card.give(taken.pop(0))
+
+
+def _take_weights(card: Card, step: TrainingStep) -> None:
+    """One after the other. A fresh model has an embedding for each use at first, which go when they are tied."""
+    copies = []
+    embedding, width = step.shape.vocab_size * step.shape.d_model, step.width
+    before = embeddings_before(step)
+    for number, parameter in enumerate(parameters_of(step.shape)):
+        if number in before:
+            copies.append(card.take(width * embedding))
+        card.take(width * parameter.elements)
+    if before:
+        copies.append(card.take(width * embedding))
+    _give_all(card, copies)
+
+
+def _take_first_bucket(card: Card, step: TrainingStep, elements: list[int]) -> list[tuple[Block, int]]:
+    """DDP sends the weights round in flat copies, two at a time, and begins with a single bucket."""
     if step.wrapper not in ("ddp", "ddp-view"):
         return []
-    taken, filled, limit = [], 0, FIRST_BUCKET
-    for count in reversed(elements):
-        filled += step.width * count
-        if filled >= limit:
-            taken.append(card.take(filled))
-            filled, limit = 0, BUCKET
+    flying: list[tuple[Block, int]] = []
+    for size in _filled((step.width * count for count in elements), BROADCAST, BROADCAST):
+        flying.append(card.take(size))
+        if len(flying) == 2:
+            card.give(flying.pop(0))
+    _give_all(card, flying)
+    return [card.take(step.width * sum(elements))]
+
+
+def _take_buckets(card: Card, step: TrainingStep, events: Iterable[PassEvent]) -> None:
+    """The buckets from the second pass on, in the order in which the first one's gradients were complete."""
+    sizes = {parameter.name: step.width * parameter.elements for parameter in parameters_of(step.shape)}
+    for size in _filled((sizes[event[1]] for event in events if event[0] == "grad"), FIRST_BUCKET, BUCKET):
+        card.take(size)
+
+
+def _filled(sizes: Iterable[int], first: int, limit: int) -> Iterator[int]:
+    """Sums of sizes, each no larger than it takes to reach its limit."""
+    filled, limits = 0, chain([first], repeat(limit))
+    wanted = next(limits)
+    for size in sizes:
+        filled += size
+        if filled >= wanted:
+            yield filled
+            filled, wanted = 0, next(limits)
     if filled:
-        taken.append(card.take(filled))
-    return taken
+        yield filled
 
 
 def _update(card: Card, step: TrainingStep, elements: list[int], *, first: bool) -> None:
@@ -142,6 +198,10 @@ def _update(card: Card, step: TrainingStep, elements: list[int], *, first: bool)
     if step.optimizer == "adamw_foreach":
         for moment in [card.take(width * count) for count in elements]:
             card.give(moment)
+    elif step.optimizer == "adamw_loop":
+        for count in elements:
+            for moment in [card.take(width * count) for _ in range(2)]:
+                card.give(moment)
     elif step.optimizer == "adafactor":
         lengths = [parameter.lengths for parameter in parameters]
         for sizes in adafactor_moments(lengths, half=width == 2, processors=step.processors):

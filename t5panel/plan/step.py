@@ -40,6 +40,10 @@ class TrainingStep:
     chunk: int = 0
     """Target tokens of a chunk of a chunked loss."""
     expandable_segments: bool = False
+    fresh: bool = False
+    """The model is built on the card from random weights, its tied embeddings one by one at first."""
+    loop: Literal["bare", "manual", "trainer", "deepspeed"] = "bare"
+    """Who trains: a loop that forgets its loss at once, or a method of ours."""
     workspace: int = AMPERE_WORKSPACE
     """Bytes of one cuBLAS workspace: the card decides it."""
     processors: Processors = HOPPER_PROCESSORS
@@ -62,6 +66,11 @@ class TrainingStep:
         )
 
     @property
+    def lingers(self) -> bool:
+        """The loop has a name for the loss, so that its graph lives until the loss of the next pass is there."""
+        return self.loop in ("manual", "deepspeed")
+
+    @property
     def width(self) -> int:
         """Bytes of one weight in the forward pass."""
         return 2 if self.precision == "bf16" else 4
@@ -74,8 +83,8 @@ class TrainingStep:
             "b": self.batch,
             "s": self.source,
             "t": self.target,
-            "S": -(-self.source // 32) * 32,
-            "T": -(-self.target // 32) * 32,
+            **{letter: -(-self.source // unit) * unit for letter, unit in (("p", 8), ("P", 16), ("S", 32))},
+            **{letter: -(-self.target // unit) * unit for letter, unit in (("q", 8), ("Q", 16), ("T", 32))},
             "c": min(self.chunk, self.batch * self.target),
         }
 
@@ -112,6 +121,14 @@ def check_kernel(shape: Shape, attention: Attention) -> None:
     if attention == "sdpa" and shape.d_kv % HEAD_ALIGNMENT:
         what = f"no memory is known of scaled attention where d_kv is no multiple of {HEAD_ALIGNMENT}"
         raise NoTableError.of(f"d_kv {shape.d_kv}", what, "eager attention")
+
+
+def embeddings_before(step: TrainingStep) -> frozenset[int]:
+    """Before which weights a fresh model has another embedding: its encoder's and its decoder's first; none without."""
+    if not (step.fresh and step.shape.tied):
+        return frozenset()
+    names = [parameter.name for parameter in parameters_of(step.shape)]
+    return frozenset(next(n for n, name in enumerate(names) if name.startswith(stack)) for stack in ("enc", "dec"))
 
 
 @lru_cache(maxsize=64)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
+from typing import Literal
 
 from t5panel.contract.shapes import Shape
 from t5panel.plan.pass_events import pass_of
 from t5panel.plan.peak import Walk, walk_of
 from t5panel.plan.replay import STEPS, Card, Held
-from t5panel.plan.step import TrainingStep, parameters_of
+from t5panel.plan.step import TrainingStep, embeddings_before, parameters_of
 from t5panel.plan.table import NoTableError
 from t5panel.plan.zero import Event, Pass, TapeEvent, Zero, candidates, engine_events
 from t5panel.plan.zero.card import BF16, EMPTY_CACHE, FP32, FP64
@@ -18,6 +19,13 @@ from t5panel.plan.zero.closed_form import SHARES
 
 STAGE_3_BLOCKS = 1.01
 """Allocated over requested in stage 3. Source: five records on one H100, 1.0001 to 1.0099."""
+
+
+UPDATES: Mapping[str, Literal["fused", "foreach", "loop"]] = {
+    "adamw_fused": "fused",
+    "adamw_foreach": "foreach",
+    "adamw_loop": "loop",
+}
 
 
 @lru_cache(maxsize=256)
@@ -49,15 +57,16 @@ def zero_peak(step: TrainingStep) -> int:
 def _modelled(step: TrainingStep) -> tuple[TrainingStep, Zero]:
     """The step with stacks of two blocks at least, and the engine's settings with what the step decides of them."""
     zero = step.zero
-    if zero is None or step.precision != "bf16" or not step.optimizer.startswith("adamw_"):
+    if zero is None or step.precision != "bf16" or step.optimizer not in UPDATES:
         raise NoTableError.of("ZeRO", "its memory is known for bf16 and AdamW only", "set train.bf16 and an AdamW")
     if step.has_single_block:
         step = step.with_single_blocks_as(2)
     zero = replace(
         zero,
         micro_steps=min(2, step.accumulation),
-        foreach=step.optimizer != "adamw_fused",
+        update=UPDATES[step.optimizer],
         fp32_on_card=step.loss == "summed",
+        embeddings_before=embeddings_before(step),
     )
     return step, zero
 
@@ -74,7 +83,10 @@ def _tape(step: TrainingStep) -> Iterator[TapeEvent]:
     for key, size in inputs.items():
         yield ("+", key, size)
     for event in pass_of(step):
-        yield ("grad", number[event[1]], event[2]) if event[0] == "grad" else event
+        if event[0] == "grad":
+            yield ("grad", number[event[1]], event[2])
+        else:
+            yield event if step.lingers or event[0] != "left" else ("-", event[1])
     for key in inputs:
         yield ("-", key)
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any, Literal
 
+from t5panel.cells import left, width_of, wrapped
+from t5panel.language import tr
 from t5panel.plan.planning import Finding
 from t5panel.preflight.doctor import Check, Group, Patient, counted
 
@@ -26,7 +27,7 @@ def plain(text: str, _tone: Tone) -> str:
 
 def group_lines(group: Group, *, width: int = 80, paint: Paint = plain) -> Iterator[str]:
     """A group under its name: one line per check, what is wrong and what would help below it."""
-    yield paint(group.name, "title")
+    yield paint(tr(group.name), "title")
     for check in group.checks:
         yield from _check_lines(check, min(width, MOST_WIDTH), paint)
     yield ""
@@ -35,10 +36,10 @@ def group_lines(group: Group, *, width: int = 80, paint: Paint = plain) -> Itera
 def _check_lines(check: Check, width: int, paint: Paint) -> Iterator[str]:
     tone: Tone = check.severity or "good"
     mark, column = paint(MARKS[tone], tone), 4 + NAME_WIDTH
-    name, folded = f"{check.name:{NAME_WIDTH}}", len(check.name) >= NAME_WIDTH
-    lines = _wrapped(check.text, width - column)
+    name, folded = left(tr(check.name), NAME_WIDTH), width_of(tr(check.name)) >= NAME_WIDTH
+    lines = _wrapped(tr(check.text), width - column)
     if folded:  # a long name has a line of its own
-        yield f"  {mark} {check.name}"
+        yield f"  {mark} {tr(check.name)}"
     else:
         yield f"  {mark} {name}{lines[0]}"
     for line in lines if folded else lines[1:]:
@@ -48,32 +49,34 @@ def _check_lines(check: Check, width: int, paint: Paint) -> Iterator[str]:
 
 
 def _finding_lines(finding: Finding, width: int, paint: Paint) -> Iterator[str]:
-    lines = _wrapped(finding.message, width - INDENT - 2)
+    lines = _wrapped(tr(finding.message), width - INDENT - 2)
     yield f"{' ' * INDENT}{paint(MARKS[finding.severity], finding.severity)} {lines[0]}"
     for line in lines[1:]:
         yield " " * (INDENT + 2) + line
-    for number, line in enumerate(_wrapped(finding.hint, width - INDENT - 4) if finding.hint else ()):
+    for number, line in enumerate(_wrapped(tr(finding.hint), width - INDENT - 4) if finding.hint else ()):
         yield f"{' ' * (INDENT + 2)}{paint(('→ ' if number == 0 else '  ') + line, 'quiet')}"
 
 
 def _wrapped(text: str, width: int) -> list[str]:
     """Lines of a text; paths and commands stay whole, however long."""
-    return textwrap.wrap(text, max(20, width), break_long_words=False, break_on_hyphens=False) or [""]
+    return wrapped(text, max(20, width))
 
 
 def verdict_line(patient: Patient, groups: Sequence[Group], *, paint: Paint = plain) -> str:
     """What all of it comes to, in one line."""
     found = [finding for group in groups for finding in group.findings]
     errors, warnings = (sum(finding.severity == kind for finding in found) for kind in ("error", "warning"))
-    counts = [counted(number, word) for number, word in ((errors, "error"), (warnings, "warning")) if number]
+    counts = [tr(counted(number, word)) for number, word in ((errors, "error"), (warnings, "warning")) if number]
     noted = f" ({', '.join(counts)})" if counts else ""
     if errors:
-        return paint(f"✗ {patient.preset.name} would not start here{noted}", "error")
+        return paint(tr("✗ {preset} would not start here{noted}", preset=patient.preset.name, noted=noted), "error")
     if patient.rehearsal or patient.spec.device == "cpu":
-        where = f"rehearse on {counted(patient.spec.num_gpus, 'CPU rank')}" if patient.rehearsal else "train on the CPU"
+        rehearsed = f"rehearse on {counted(patient.spec.num_gpus, 'CPU rank')}"
+        where = tr(rehearsed) if patient.rehearsal else tr("train on the CPU")
     else:
-        where = f"train on {counted(len(patient.taken), 'card')}"
-    return paint(f"✓ {patient.preset.name} can {where}{noted}", "warning" if warnings else "good")
+        where = tr(f"train on {counted(len(patient.taken), 'card')}")
+    words = tr("✓ {preset} can {where}{noted}", preset=patient.preset.name, where=where, noted=noted)
+    return paint(words, "warning" if warnings else "good")
 
 
 def doctor_json(patient: Patient, groups: Sequence[Group]) -> dict[str, Any]:

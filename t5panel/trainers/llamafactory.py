@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import set_seed
+from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
 
-from t5panel.contract.layout import RUN_DIR_VARIABLE
+from t5panel.contract.layout import RUN_DIR_VARIABLE, write_atomic
+from t5panel.contract.llamafactory import arguments, files_of
 from t5panel.contract.spec import RunSpec
 from t5panel.trainers.guard import Rank, enter_rank
 from t5panel.trainers.job import Job
 from t5panel.trainers.job_trainer import JobCallback, JobTrainer
 from t5panel.trainers.llamafactory_modules import LlamaFactory, import_llamafactory
-from t5panel.trainers.llamafactory_prepare import arguments_of
 from t5panel.trainers.model import parameter_count
 from t5panel.trainers.optim import build_optimizer, build_schedule
 from t5panel.trainers.ranks import Ranks
@@ -35,7 +37,12 @@ def train(me: Rank) -> None:
     if me.spec.deepspeed is not None:
         _spare_the_compiler(me.spec)
     register_trainer(factory, job)
-    factory.tuner.run_exp({**arguments_of(me.run), "max_steps": job.steps}, callbacks=[JobCallback(job)])
+    if ranks.rank == 0:  # after an out-of-memory recovery the spec is another than the front wrote these for
+        for path, text in files_of(me.spec, me.run).items():
+            write_atomic(path, text.encode())
+    given = {**arguments(me.spec, me.run), "max_steps": job.steps}
+    given.pop("num_train_epochs", None)
+    factory.tuner.run_exp(given, callbacks=[JobCallback(job)])
 
 
 def register_trainer(factory: LlamaFactory, job: Job) -> None:
@@ -89,6 +96,15 @@ def trainer_for(base: type, job: Job) -> type:
             output = super().train(resume_from_checkpoint=str(job.checkpoint) if job.checkpoint else None)
             job.finish()
             return output
+
+        def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+            """Resume. Its own way loads for the device `cpu:0` of accelerate 1.11, which torch does not know."""
+            if checkpoint is None or self.is_deepspeed_enabled:
+                super()._load_optimizer_and_scheduler(checkpoint)
+                return
+            for state, name in ((self.optimizer, OPTIMIZER_NAME), (self.lr_scheduler, SCHEDULER_NAME)):
+                saved = torch.load(Path(checkpoint) / name, map_location=job.ranks.device, weights_only=True)
+                state.load_state_dict(saved)
 
         def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
             """Save into a checkpoint. The model once more beside them, as LLaMA-Factory has it, is left out."""

@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from t5panel.contract.layout import PRIVATE, RunDir, token_cache_home, write_atomic
 from t5panel.contract.llamafactory import (
     HELD_OUT,
     TRAIN,
-    arguments_file,
+    arguments,
     fresh_model,
     has_own_register,
     register,
@@ -71,12 +70,6 @@ def prepare(run: RunDir, spec: RunSpec) -> Prepared:
     )
 
 
-def arguments_of(run: RunDir) -> dict[str, Any]:
-    """What LLaMA-Factory is given, as it stands in the run directory."""
-    found: dict[str, Any] = yaml.safe_load(arguments_file(run).read_text(encoding="utf-8"))
-    return found
-
-
 def _leave_fresh_model(run: RunDir, spec: RunSpec, tokenizer: Tokenizer) -> None:
     from t5panel.trainers.model import load_config
 
@@ -122,7 +115,7 @@ def _read_all(
     register_rows(factory, spec.data, tokenizer)
     Telling(run, "LLaMA-Factory reads the data").show(0, 0)
     try:
-        module = _dataset_module(factory, run, tokenizer)
+        module = _dataset_module(factory, run, spec, tokenizer)
     except (DatasetGenerationError, TypeError, ValueError) as error:
         bad = next((line for source in sources.values() if (line := first_bad_line(source))), None)
         problem = bad or str(error.__cause__ or error).strip().splitlines()[0]
@@ -138,9 +131,9 @@ def _read_all(
     return counts
 
 
-def _dataset_module(factory: LlamaFactory, run: RunDir, tokenizer: Tokenizer) -> dict[str, Any]:
+def _dataset_module(factory: LlamaFactory, run: RunDir, spec: RunSpec, tokenizer: Tokenizer) -> dict[str, Any]:
     # As in a rank, but for what only a rank has: its card, and the engine that must be started on all of them.
-    given = {key: value for key, value in arguments_of(run).items() if key != "deepspeed"}
+    given = {key: value for key, value in arguments(spec, run).items() if key != "deepspeed"}
     settings = factory.parser.get_train_args({**given, "use_cpu": True, "bf16": False, "optim": "adamw_torch"})
     model_args, data_args, training_args = settings[0], settings[1], settings[2]
     template = factory.template.get_template_and_fix_tokenizer(tokenizer, data_args)

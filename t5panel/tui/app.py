@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from t5panel.errors import Fault
     from t5panel.plan.machine import Machine
 
+ENTER = "⏎"
 OURS = ("Keys", "Quit")
 """Commands of Textual for which the panel has better ones: help, and leave."""
 PATIENCE_SECONDS = 90.0
@@ -84,6 +85,11 @@ class PanelApp(App[None]):
     def get_line_filters(self) -> Sequence[LineFilter]:
         """Textual's, and ASCII where the terminal has nothing else."""
         return [*super().get_line_filters(), *([self._plain] if self._plain.enabled else [])]
+
+    def get_key_display(self, binding: Binding) -> str:
+        """Textual's, without the sign of the enter key where it cannot be drawn."""
+        shown = super().get_key_display(binding)
+        return "enter" if self._plain.enabled and shown == ENTER else shown
 
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
         """Every key that works on the screen is in the palette too, before what Textual puts there."""

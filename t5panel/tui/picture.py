@@ -14,9 +14,11 @@ from t5panel.tui.app import PanelApp
 from t5panel.tui.messages import RunChosen
 from t5panel.tui.screens.opening import OpeningScreen
 from t5panel.tui.screens.run import RunScreen
+from t5panel.tui.view import RunView
 from t5panel.wish import Wish
 
-PATIENCE_SECONDS = 60.0
+PATIENCE_SECONDS = 180.0
+"""Ten million steps that nobody looked at yet are read in twenty."""
 
 
 async def until(true: Callable[[], object]) -> None:
@@ -38,10 +40,17 @@ def write_picture(run: RunDir, path: Path, *, width: int, height: int) -> None:
             async with asyncio.timeout(PATIENCE_SECONDS):
                 await until(lambda: not isinstance(app.screen, OpeningScreen))
                 app.post_message(RunChosen(run))
-                await until(lambda: isinstance(app.screen, RunScreen) and app.screen.run == run and app.screen.view)
+                await until(
+                    lambda: isinstance(app.screen, RunScreen) and app.screen.run == run and _read(app.screen.view)
+                )
                 await pilot.pause()
             path.write_text(app.export_screenshot(title=run.run_id), encoding="utf-8")
         finally:
             app.exit()
 
     app.run(headless=True, size=(width, height), auto_pilot=draw)
+
+
+def _read(view: RunView | None) -> bool:
+    """Whether all of a run is in view: a long one comes by and by."""
+    return view is not None and not view.snapshot.unread

@@ -41,8 +41,8 @@ PART_STYLES = {
     "logits": "$series-4",
     "buckets": "$series-5",
     "workspace": "$series-6",
-    "overhead": "$foreground 45%",
-    "context": "$foreground 25%",
+    "overhead": "$part-overhead",
+    "context": "$part-context",
 }
 """In the order in which they are drawn, which is also that of the legend."""
 SHORT = {"gradients": later("grads"), "optimizer": later("optim"), "activations": later("activ")}

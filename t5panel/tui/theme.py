@@ -35,6 +35,8 @@ DARK = Theme(
     variables={
         **series_variables(DARK_SERIES),
         "series-faint": "#56B4E9 45%",
+        "part-overhead": "#D9E0E8 45%",
+        "part-context": "#D9E0E8 25%",
         "rule": "#3B4757",
         "quiet": "#8593A3",
         "ink": "#0D1117",
@@ -70,6 +72,8 @@ LIGHT = Theme(
     variables={
         **series_variables(LIGHT_SERIES),
         "series-faint": "#0072B2 45%",
+        "part-overhead": "#1F2933 45%",
+        "part-context": "#1F2933 25%",
         "rule": "#B4C0CC",
         "quiet": "#5A6775",
         "ink": "#FFFFFF",
@@ -107,8 +111,10 @@ ANSI = Theme(
         **BUILTIN_THEMES["ansi-dark"].variables,
         **series_variables(ANSI_SERIES),
         "series-faint": "ansi_blue",
+        "part-overhead": "ansi_white",
+        "part-context": "ansi_bright_black",
         "rule": "ansi_bright_black",
-        "quiet": "ansi_bright_black",
+        "quiet": "ansi_default",
         "ink": "ansi_black",
         "alarm": "ansi_red",
         "alarm-ink": "ansi_bright_white",
@@ -133,7 +139,7 @@ ANSI = Theme(
 """For terminals of 16 colours, and for those who chose theirs with care."""
 
 THEMES = (DARK, LIGHT, ANSI)
-OWN_VARIABLES = ("series-", "rule", "quiet", "ink", "alarm", "caution", "chosen")
+OWN_VARIABLES = ("series-", "part-", "rule", "quiet", "ink", "alarm", "caution", "chosen")
 
 
 def own_variables(theme: Theme) -> dict[str, str]:

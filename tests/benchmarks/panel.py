@@ -65,22 +65,22 @@ def a_living_run(house: House, what: str, seconds: float) -> Iterator[Figure]:
     """The run screen from its start, then left alone."""
     with shown(PANEL, house.env) as screen:
         begun = screen.until(FIRST_FRAME, PLOT)
-        screen.rest(SETTLING_SECONDS)
+        screen.rest(min(SETTLING_SECONDS, seconds))
         rate = screen.rest(seconds)
         yield Figure("run screen drawn", begun.cpu, 900, "ms CPU", f"{what}, {begun.written / 1e3:.0f} kB written")
         yield Figure("run screen", screen.resident, 60, "MiB RSS", what)
         yield Figure("run screen, 1 Hz", rate.cpu, 3, "% of core", f"{what}, over {seconds:.0f} s")
         yield Figure("run screen, 1 Hz", rate.written / 1e3, 10, "kB/s", "to a terminal of all colours")
-        yield from hidden(screen, seconds)
+        screen.press("1")
+        yield hidden(screen, seconds)
 
 
-def hidden(screen: Screen, seconds: float) -> Iterator[Figure]:
-    """The setup in front of a living run."""
-    screen.press("1")
+def hidden(screen: Screen, seconds: float) -> Figure:
+    """A living run behind the setup."""
     screen.until("rows a step")
-    screen.rest(SETTLING_SECONDS)
+    screen.rest(min(SETTLING_SECONDS, seconds))
     rate = screen.rest(seconds)
-    yield Figure("behind the setup", rate.written / 1e3, 0, "kB/s", f"{rate.cpu:.2f} % of a core")
+    return Figure("run behind the setup", rate.written / 1e3, 0, "kB/s", f"{rate.cpu:.2f} % of a core")
 
 
 def reopened(run: RunDir, steps: int, *, bar: float) -> Iterator[Figure]:

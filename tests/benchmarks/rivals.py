@@ -36,7 +36,7 @@ from tests.house.household import House
 
 STEPS = 5000
 SECONDS = 30.0
-PATIENCE_SECONDS = 180.0
+PATIENCE_SECONDS = 300.0
 WANDB_WRITER = """
 import json, sys, time
 import wandb

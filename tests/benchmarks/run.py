@@ -96,6 +96,7 @@ def main(words: list[str]) -> None:
         sys.stdout.write(f"t5panel {__version__} on {platform.machine()}, {os.cpu_count()} cores: {versions}\n")
         for figure in measure(house, quick="--quick" in words):
             sys.stdout.write(figure.row + "\n")
+            sys.stdout.flush()
 
 
 if __name__ == "__main__":

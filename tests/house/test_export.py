@@ -29,7 +29,7 @@ def test_a_run_is_written_as_tables_and_as_a_picture(house: House, tmp_path: Pat
 
     assert answer.returncode == ExitCode.DONE, answer.stderr
     names = [Path(path).name for path in msgspec.json.decode(answer.stdout)["written"]]
-    assert names == ["steps.csv", "evaluations.csv", "samples.csv", "run.svg"]
+    assert names == ["steps.csv", "evaluations.csv", "samples.csv", "run.csv", "run.svg"]
     text = picture.read_text(encoding="utf-8")
     assert text.startswith("<svg")
     assert "step" in text

@@ -63,8 +63,8 @@ class Tmux:
         return screen
 
     def settle(self) -> None:
-        """Let a key move the focus before the next one is typed; an enter right after the form starts nothing."""
-        time.sleep(1.0)
+        """Let a key move the focus before the next one is typed; the setup takes no start just after its form."""
+        time.sleep(1.5)
 
     def wait_closed(self) -> None:
         """Until the command has ended."""
@@ -140,7 +140,7 @@ def test_by_keys_alone_a_run_is_set_up_left_found_stopped_resumed_and_compared(t
     tmux.press("Escape")
     tmux.wait_for("2 marked", 10)
     tmux.press("Home", "Enter")
-    tmux.wait_for("● running", 20)
+    tmux.wait_for("━━ training", 20)
     tmux.press("K")
     tmux.wait_for("Kill this run now?", 10)
     tmux.press("Enter")

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+from textual.binding import Binding
 from textual.command import CommandList, CommandPalette
+from textual.dom import DOMNode
 from textual.pilot import Pilot
 
-from t5panel.tui.app import told_once
+from t5panel.tui.app import PanelApp, told_once
+from t5panel.tui.screens.compare import CompareScreen
+from t5panel.tui.screens.log import LogScreen
 from t5panel.tui.screens.run import RunScreen
-from t5panel.tui.screens.runs import RunsScreen
+from t5panel.tui.screens.runs import RunList, RunsScreen
+from t5panel.tui.screens.setup import SetupScreen
 from t5panel.tui.screens.stop import StopDialog
+from t5panel.tui.widgets.methods import MethodList
 
 from .panels import panel, planned, until
 from .recorded import living
@@ -43,6 +50,16 @@ async def test_a_key_of_the_panel_works_from_every_screen() -> None:
         await asked_for(pilot, "runs")
 
         await until(pilot, lambda: isinstance(pilot.app.screen, RunsScreen))
+
+
+@pytest.mark.parametrize(
+    "owner", [PanelApp, SetupScreen, MethodList, RunScreen, RunsScreen, RunList, CompareScreen, LogScreen]
+)
+def test_every_key_of_a_screen_says_what_it_does_and_so_is_in_help_and_palette(owner: type[DOMNode]) -> None:
+    silent = [binding.description for binding in owner.BINDINGS if isinstance(binding, Binding) and not binding.tooltip]
+
+    assert owner.BINDINGS
+    assert silent == []
 
 
 async def test_the_palette_lists_every_key_that_says_what_it_does() -> None:

@@ -52,3 +52,4 @@ async def test_every_screen_is_drawn_in_ascii_alone(home: Path) -> None:
     assert "|" in run
     assert "/" in compared
     assert "8 x 16 x 3 = 384" in setup
+    assert "?" not in setup.replace("? help", "")

@@ -223,7 +223,7 @@ def test_steps_that_were_never_resumed_from_leave_the_curve(tmp_path: Path) -> N
 
     assert list(reading.curve.steps) == [1, 2, 3, 4]
     assert list(reading.curve.seconds) == [0.5, 1.0, 1.5, 2.0]
-    assert list(reading.curve.values)[:3] == [2.0, 2.0, 1.5]
+    assert list(reading.curve.lows)[:3] == list(reading.curve.highs)[:3] == [2.0, 2.0, 1.5]
     assert reading.figures.learning.eval_loss == 1.9
     assert (reading.figures.learning.loss_first, reading.figures.learning.loss_last) == (2.0, None)
     assert (reading.figures.stability.not_finite, reading.figures.stability.resumes) == (1, 1)

@@ -44,7 +44,9 @@ class Pass:
     @classmethod
     def of(cls, tape: Sequence[TapeEvent], total: int) -> Pass:
         """From the tape of a pass, for a model of `total` parameters."""
-        leaves = {event[1] for event in tape if event[0] == "-"} | {event[2] for event in tape if event[0] == "grad"}
+        leaves = {event[1] for event in tape if event[0] in ("-", "left")} | {
+            event[2] for event in tape if event[0] == "grad"
+        }
         living: dict[object, int] = {}
         fading = [0] * SHARES
         work = held = ready = kept = 0
@@ -94,7 +96,7 @@ def _plain(zero: Zero, sizes: Sequence[int], held: Pass) -> tuple[int, dict[str,
         "logits": earlier + held.head,
         "backward": earlier + held.tail if earlier else held.kept,
         "reduction": BF16 * total + flat,
-        "step": (BF16 + FP32) * total + (FP32 * total if zero.foreach else 0),
+        "step": (BF16 + FP32) * total + _update(zero, total, max(sizes)),
     }
 
 
@@ -119,13 +121,14 @@ def _partitioned(zero: Zero, sizes: Sequence[int], held: Pass) -> tuple[int, dic
         of_owned = owned + held.after(spans) + (copied if BF16 * size < owned else 0)
         reduction = filled + max(copied + held.after(size / total), of_owned)
         backward = new + held.tail
+    moment = _update(zero, shard, shard)
     steady = BF16 * total + (BF16 * largest if zero.offload_optimizer else 3 * FP32 * shard)
     return steady, {
         "forward": earlier + held.forward,
         "logits": earlier + held.head,
         "backward": earlier + backward,
         "reduction": reduction,
-        "step": 0 if zero.offload_optimizer else owned + (2 * FP32 if zero.foreach else BF16 + FP32) * shard,
+        "step": 0 if zero.offload_optimizer else owned + max((BF16 + FP32) * shard, FP32 * shard + moment),
     }
 
 
@@ -137,14 +140,19 @@ def _sharded(zero: Zero, sizes: Sequence[int], held: Pass) -> tuple[int, dict[st
     steady += 0 if zero.offload_param else BF16 * shard
     steady += 0 if zero.offload_optimizer else (3 * FP32 + BF16) * shard
     copied = BF16 * (min(total, zero.reduce_bucket_size) + max(sizes))
-    update = BF16 + FP32 if not zero.foreach else 2 * FP32
+    part = min(shard, zero.sub_group_size)
     return steady, {
         "forward": gathered + held.forward,
         "logits": gathered + held.head,
         "backward": gathered + held.tail,
         "reduction": copied + held.after(share) + int(gathered * max(0.0, 1 - share)),
-        "step": 0 if zero.offload_optimizer else update * min(shard, zero.sub_group_size),
+        "step": 0 if zero.offload_optimizer else max((BF16 + FP32) * part, FP32 * part + _update(zero, part, part)),
     }
+
+
+def _update(zero: Zero, elements: int, largest: int) -> int:
+    """What AdamW's step takes for a moment over so many elements, the largest tensor among them."""
+    return FP32 * {"fused": 0, "foreach": elements, "loop": 2 * largest}[zero.update]
 
 
 def _owned(sizes: Sequence[int], shard: int) -> int:

@@ -24,29 +24,40 @@ class Engine(ABC):
     card: Card = field(default_factory=Card)
     boundary: bool = True
     """An optimizer step follows the pass."""
+    left: list[object] = field(default_factory=list)
+    """Storages that the graph of the last pass still holds."""
     _with_moments: set[object] = field(default_factory=set)
 
     def load(self) -> list[object]:
         """Weights of the model on the card, one storage a parameter (EN:1862 casts, EN:2093 moves)."""
         if not self.zero.fp32_on_card:
             return [self.card.born(BF16 * n) for n in self.sizes]
-        full = [self.card.born(FP32 * n) for n in self.sizes]
-        weights = []
+        full, copies, weights = [], [], []
+        for number, n in enumerate(self.sizes):
+            if number in self.zero.embeddings_before:
+                copies.append(self.card.born(FP32 * self.sizes[0]))
+            full.append(self.card.born(FP32 * n))
+        if copies:
+            copies.append(self.card.born(FP32 * self.sizes[0]))
+        self.card.dies(*copies)
         for n, old in zip(self.sizes, full, strict=True):
             weights.append(self.card.born(BF16 * n))
             self.card.dies(old)
         return weights
 
     def adamw(self, name: object, sizes: Sequence[int]) -> None:
-        """A step of torch's AdamW over fp32 tensors: moments at the first one, a temporary each if it is not fused."""
+        """A step of torch's AdamW over fp32 tensors: moments at the first one, temporaries if it is not fused."""
         if name not in self._with_moments:
             for n in sizes:
                 self.card.born(FP32)
                 self.card.born(FP32 * n)
                 self.card.born(FP32 * n)
             self._with_moments.add(name)
-        if self.zero.foreach:
+        if self.zero.update == "foreach":
             self.card.dies(*[self.card.born(FP32 * n) for n in sizes])
+        elif self.zero.update == "loop":
+            for n in sizes:
+                self.card.dies(self.card.born(FP32 * n), self.card.born(FP32 * n))
 
     @abstractmethod
     def start(self) -> None:

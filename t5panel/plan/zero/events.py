@@ -16,6 +16,7 @@ TapeEvent = tuple[Any, ...]
 """("+", key, bytes): a storage is born, gradients too · ("-", key): it dies · ("grad", number, key): the gradient of a
 parameter is complete in it, and is the engine's from now on · ("module", hook, name): `pre_forward`, `post_forward`,
 `pre_backward` or `post_backward` of a module, for stage 3 · ("phase",): the forward pass ends.
+("left", key): a storage dies at the end of the next forward pass.
 What outlives its pass and is no gradient, a workspace, is born once and stays."""
 _ENGINES: dict[int, type[Engine]] = {0: Plain, 1: Partitioned, 2: Partitioned, 3: Sharded}
 
@@ -57,10 +58,11 @@ def engine_events(
 
 def _play(engine: Engine, tape: Sequence[TapeEvent], turn: int, backward: str) -> None:
     """One pass. Deaths of gradients are skipped: the engine frees them."""
-    died = {event[1] for event in tape if event[0] == "-"}
+    died = {event[1] for event in tape if event[0] in ("-", "left")}
     gradients = {event[2] for event in tape if event[0] == "grad"}
     stays = {event[1] for event in tape if event[0] == "+"} - died - gradients
     ready: set[object] = set()
+    left: list[object] = []
     card = engine.card
     for kind, *rest in tape:
         if kind == "+":
@@ -77,5 +79,9 @@ def _play(engine: Engine, tape: Sequence[TapeEvent], turn: int, backward: str) -
             engine.gradient(parameter, (turn, key))
         elif kind == "module":
             engine.module(*rest)
+        elif kind == "left":
+            left.append((turn, rest[0]))
         else:
             card.mark(backward)
+            card.dies(*engine.left)
+    engine.left = left

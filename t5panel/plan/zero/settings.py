@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from t5panel.contract.deepspeed_keys import is_offloaded
 
@@ -47,10 +47,12 @@ class Zero:
     max_reuse_distance: int = 1_000_000_000
     micro_steps: int = 1
     """Passes before an optimizer step."""
-    foreach: bool = False
-    """AdamW is not fused."""
+    update: Literal["fused", "foreach", "loop"] = "fused"
+    """AdamW's way: in place; with a copy of every tensor at once; with two copies of one after the other."""
     fp32_on_card: bool = False
     """The model comes to the engine in fp32 on the card, not in bf16 from the host."""
+    embeddings_before: frozenset[int] = frozenset()
+    """Weights before which the model has a copy of its first one, until all are there."""
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], world: int) -> Zero:

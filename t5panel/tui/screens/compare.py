@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import ClassVar, Literal, get_args
 
 from textual import work
@@ -24,7 +25,7 @@ from t5panel.render_compare import comparison_lines, sections, title_text
 from t5panel.tui.faults import UNREADABLE, fault_parts, reading_faults
 from t5panel.tui.parts import Part
 from t5panel.tui.screens.price import PriceDialog
-from t5panel.tui.widgets.chart import Chart, Curve, number_text, over
+from t5panel.tui.widgets.chart import Chart, Curve, number_text
 from t5panel.tui.widgets.key_bar import KeyBar
 from t5panel.tui.widgets.plot import Plot
 
@@ -161,7 +162,7 @@ class CompareScreen(Screen[None]):
 def loss_chart(readings: Sequence[Reading], axis: Axis, *, log: bool) -> Chart:
     """The losses of runs over one axis; a run without steps has no line."""
     lines = [(f"{number} {one.figures.preset}", _along(one, axis), one) for number, one in enumerate(readings, 1)]
-    curves = tuple(Curve(name, over(along, one.curve.values), smooth=True) for name, along, one in lines)
+    curves = tuple(Curve(name, partial(one.curve.columns, along), smooth=True) for name, along, one in lines)
     last = max((float(along[-1]) for _, along, _ in lines if len(along)), default=1.0)
     text = duration if axis == "training time" else number_text
     return Chart(curves, x_high=max(last, 1.0), log=log, x_text=text, empty=tr("no loss yet"))

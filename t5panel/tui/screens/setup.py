@@ -20,6 +20,7 @@ from textual.widgets import Static
 from t5panel.contract.data_look import DataLook
 from t5panel.contract.layout import PRIVATE, command_file, write_atomic
 from t5panel.contract.spec import ModelSpec, RunSpec
+from t5panel.contract.words import Method
 from t5panel.errors import T5PanelError
 from t5panel.language import tr
 from t5panel.plan.machine import Machine
@@ -328,7 +329,7 @@ class SetupScreen(Screen[None]):
             texts={key: self._text_of(key, value) for key, value in {**values, **whole}.items()},
             edited=frozenset(edits),
             faults={**self._found, **{key: fault.message for key, fault in self._checked.faults.items()}},
-            hidden=frozenset() if spec is None or spec.method in SHARDED else frozenset({ZERO_STAGE, "deepspeed"}),
+            hidden=frozenset() if spec is None else _not_of(spec.method),
             notes=self._notes(spec),
             replace_all=replace_all,
         )
@@ -384,3 +385,9 @@ class SetupScreen(Screen[None]):
         banner.display = plan is not None and plan.rehearsal
         if plan is not None and plan.rehearsal:
             banner.update(Content.assemble((tr("REHEARSAL") + " ", "bold"), rehearsal_headline(plan)))
+
+
+def _not_of(method: Method) -> frozenset[str]:
+    """Settings that mean nothing to a method."""
+    engine = () if method in SHARDED else (ZERO_STAGE, "deepspeed")
+    return frozenset((*engine, *(() if method == "llamafactory" else ("llamafactory",))))

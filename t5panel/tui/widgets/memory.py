@@ -49,7 +49,7 @@ class MemoryPane(Widget):
         sample = view.snapshot.sample if view else None
         if sample is None:
             return Content(tr("no reading yet")).stylize("$quiet")
-        briefly = self.screen.has_class("-narrow")
+        briefly = not self.screen.has_class("-wide")
         return Content.assemble(*memory_parts(sample, self.size.width, briefly=briefly)).rstrip()
 
 

@@ -20,7 +20,8 @@ from t5panel.tui.view import RunView
 from t5panel.tui.widgets.bars import rail
 from t5panel.tui.widgets.steady import SteadyText
 
-PROGRESS_CELLS = 16
+PROGRESS_CELLS = ((160, 32), (64, 16), (0, 8))
+"""Of the progress line, by the cells that there are."""
 PHASES: dict[Phase, tuple[str, str]] = {
     "starting": ("◌", "$accent"),
     "running": ("●", "$success"),
@@ -74,7 +75,7 @@ def status_parts(view: RunView, width: int) -> Iterator[Part]:
     if info.rehearsal:
         yield from ("  ", (f" {tr('REHEARSAL on the CPU')} ", "reverse $warning"))
     yield "\n"
-    yield from _progress_line(snapshot)
+    yield from _progress_line(snapshot, width)
     speed = " · ".join(speed_words(snapshot, width))
     if speed:
         yield f"\n{speed}"
@@ -94,12 +95,12 @@ def speed_words(snapshot: Snapshot, width: int) -> list[str]:
     return next(([*words, *time] for time in times if width_of(" · ".join([*words, *time])) <= width), words)
 
 
-def _progress_line(snapshot: Snapshot) -> Iterator[Part]:
+def _progress_line(snapshot: Snapshot, width: int) -> Iterator[Part]:
     last, total = snapshot.last, snapshot.max_steps
     if last is None or total is None:
-        yield from _preparation(snapshot)
+        yield from _preparation(snapshot, width)
         return
-    yield from _progress(last.step / total)
+    yield from _progress(last.step / total, width)
     yield from (
         f"  {tr('step')} ",
         (f"{last.step:,}/{total:,}", "bold"),
@@ -132,15 +133,15 @@ def _checkpoint(step: int) -> str:
     return tr("checkpoint of step {step:,}", step=step)
 
 
-def _preparation(snapshot: Snapshot) -> Iterator[Part]:
+def _preparation(snapshot: Snapshot, width: int) -> Iterator[Part]:
     progress = snapshot.state.state.progress if snapshot.state.state else None
     if progress is None or not progress.total:
         yield (tr("no step yet"), "$quiet")
         return
-    yield from _progress(progress.done / progress.total)
+    yield from _progress(progress.done / progress.total, width)
     yield f"  {tr(progress.what)} {progress.done:,}/{progress.total:,}"
 
 
-def _progress(share: float) -> Iterator[Part]:
-    full, empty = rail(share, PROGRESS_CELLS)
+def _progress(share: float, width: int) -> Iterator[Part]:
+    full, empty = rail(share, next(cells for least, cells in PROGRESS_CELLS if width >= least))
     yield from ((full, "$success"), (empty, "$rule"))
