@@ -168,6 +168,7 @@ class SetupScreen(Screen[None]):
 
     def _ask_for_start(self, *, queue: bool) -> None:
         if time.monotonic() - self._form_left < SETTLE_SECONDS:
+            self.notify(tr("enter once more starts the run"), timeout=2)
             return
         if self._checked.preset is None:
             for key, fault in self._checked.faults.items():
