@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
+from itertools import accumulate
 
 FINENESS = 1000
 """Steps of one in the logarithm within which durations count as alike: the median is known to 0.1 %."""
@@ -25,10 +26,12 @@ class Durations:
 
     @property
     def middle(self) -> float | None:
-        """The mean of those around the median, of an even number the lower one; None without any."""
-        left = (sum(self._counts.values()) + 1) // 2
-        for key in sorted(self._counts):
-            left -= self._counts[key]
-            if left <= 0:
-                return self._sums[key] / self._counts[key]
-        return None
+        """The median, each duration taken for the mean of those like it; None without any."""
+        count = sum(self._counts.values())
+        return (self._at((count - 1) // 2) + self._at(count // 2)) / 2 if count else None
+
+    def _at(self, rank: int) -> float:
+        keys = sorted(self._counts)
+        ends = accumulate(self._counts[key] for key in keys)
+        key = next(key for key, end in zip(keys, ends, strict=True) if rank < end)
+        return self._sums[key] / self._counts[key]

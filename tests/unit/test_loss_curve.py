@@ -65,3 +65,12 @@ def test_the_median_of_many_durations_is_known_to_a_thousandth() -> None:
 
     assert durations.middle == pytest.approx(median(seconds), rel=1e-3)
     assert Durations().middle is None
+
+
+def test_the_median_of_an_even_number_lies_between_two() -> None:
+    durations = Durations()
+
+    for each in (4.0, 1.0, 2.0, 9.0):
+        durations.add(each)
+
+    assert durations.middle == 3.0
