@@ -15,14 +15,15 @@ if TYPE_CHECKING:
     from t5panel.contract.spec import RunSpec
 
 CUDA_RANK: dict[Method, int] = {
-    "manual": 1_560 * MIB,
-    "trainer": 1_990 * MIB,
+    "manual": 1_950 * MIB,
+    "trainer": 2_070 * MIB,
     "deepspeed": 2_100 * MIB,
     "llamafactory": 2_100 * MIB,
 }
-"""Steady resident memory of a CUDA rank: torch, its kernels and the driver's mappings, shared files counted in full.
+"""Resident memory of a CUDA rank beside its weights: torch, its kernels, the driver's mappings, shared files in full.
 
-Source: this project's trainers on one H100 with torch 2.11 and t5-base; llamafactory is taken to be like deepspeed.
+Source: this project's trainers with torch 2.11 on one H100 and one H200, the highest of four models; llamafactory is
+taken to be like deepspeed.
 """
 CPU_RANK = 430 * MIB
 """One CPU rank before its model. Source: measured on this project's trainers, torch 2.13."""

@@ -67,8 +67,8 @@ class TrainingStep:
 
     @property
     def lingers(self) -> bool:
-        """The loop has a name for the loss, so that its graph lives until the loss of the next pass is there."""
-        return self.loop in ("manual", "deepspeed")
+        """Loop or engine has a name for the loss, so that its graph lives until that of the next pass is there."""
+        return self.loop in ("manual", "deepspeed") or self.zero is not None
 
     @property
     def width(self) -> int:

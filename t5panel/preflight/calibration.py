@@ -17,7 +17,7 @@ from t5panel.errors import UsageError
 from t5panel.monitor.runs import read_card_use, read_info, read_prepared, read_result
 from t5panel.monitor.vram import beside_torch
 from t5panel.plan.cards import peaks_of, slowest
-from t5panel.plan.context import MeasuredContext, Site
+from t5panel.plan.context import MeasuredContext, Site, has_communicator
 from t5panel.plan.flops import Lengths
 from t5panel.plan.forecast import Experience, Rows
 from t5panel.plan.speed import Measured, workload_of
@@ -131,7 +131,7 @@ def measured_contexts(run: RunDir, info: RunInfo) -> tuple[MeasuredContext, ...]
     for index, name in zip(sorted(info.cards), names, strict=True):  # the plan names them in their order
         if index in beside:
             most[name] = max(beside[index], most.get(name, 0))
-    distributed = len(info.cards) > 1
+    distributed = has_communicator(info.spec.get("method"), len(info.cards))
     return tuple(
         MeasuredContext(info.run_id, info.created, Site(name, driver, minor(torch), distributed), size)
         for name, size in most.items()

@@ -27,7 +27,16 @@ from t5panel.contract.shapes import builtin_shape
 from t5panel.monitor.history import History
 from t5panel.monitor.vram import vram_peak
 from t5panel.plan.allocator import MIB
-from t5panel.plan.context import COMMUNICATOR, CONTEXT, H100_BASIS, Context, MeasuredContext, Site, context_of
+from t5panel.plan.context import (
+    COMMUNICATOR,
+    CONTEXT,
+    H100_BASIS,
+    Context,
+    MeasuredContext,
+    Site,
+    context_of,
+    has_communicator,
+)
 from t5panel.plan.forecast import Experience
 from t5panel.plan.machine import GIB, CardFacts, Machine
 from t5panel.plan.planning import Plan, make_plan
@@ -92,6 +101,10 @@ def test_the_median_of_the_newest_runs_counts_and_of_two_the_larger() -> None:
     )
     assert context_of(spec, CARDS[0], VERSIONS, (newer[0], older[0])).size == 9000 * MIB
     assert context_of(spec, CARDS[0], VERSIONS, newer[:1]).basis == "context calibrated on this machine (1 run)"
+
+
+def test_deepspeed_alone_on_a_card_has_a_communicator_and_the_others_have_none() -> None:
+    assert [has_communicator(method, 1) for method in ("manual", "trainer", "deepspeed")] == [False, False, True]
 
 
 def test_a_described_card_is_not_one_of_this_machine() -> None:

@@ -31,6 +31,8 @@ MEASURED = Path(__file__).parents[1] / "data" / "memory" / "measured.json"
 """From one H100: torch 2.11, transformers 5.23, deepspeed 0.19; a step of the measuring script for each record."""
 OWN_TRAINERS = MEASURED.with_name("own_trainers.json")
 """Runs of t5-base on the same card, one rank, padded rows of 512 and 128 tokens at most, bf16."""
+OWN_MEASURED = MEASURED.with_name("own_measured.json")
+"""Of `python -m tests.benchmarks.memory` on one H200; their first predictions are in own_predicted_blind.json."""
 BLIND = MEASURED.with_name("predicted_blind.json")
 """Written down and committed before the records of the same configurations were measured."""
 STUDY = Path(__file__).parents[3] / "shared" / "data" / "memory_peaks.json"
@@ -88,6 +90,20 @@ def test_our_own_trainers_take_what_is_predicted() -> None:
         assert need.allocated == pytest.approx(run["allocated"], rel=0.003)
         assert need.reserved == pytest.approx(run["reserved"], rel=0.003)
         assert need.low <= run["allocated"] <= need.high
+
+
+def test_our_trainers_in_every_setting_take_what_is_predicted() -> None:
+    records = read_records(OWN_MEASURED.read_bytes(), OWN_MEASURED.name)
+    chosen = [each for each in records if each.cfg.stage < 3][::3]
+
+    found = [each for each in predict(chosen, OWN_MEASURED.name, context=0) if isinstance(each, Prediction)]
+
+    requested, allocated, reserved = (errors(found, name) for name in ("requested", "allocated", "reserved"))
+    assert len(found) == len(chosen) >= 20
+    assert max(requested) <= 0.2
+    assert max(allocated) <= 1.0
+    assert sum(reserved) / len(reserved) <= 2.0
+    assert not any(each.false_fit for each in found)
 
 
 def test_blind_predictions_came_true() -> None:

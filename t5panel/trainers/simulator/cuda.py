@@ -16,10 +16,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from t5panel.trainers.simulator.tape import Tape
+from t5panel.trainers.simulator.tape import Tape, up
 
 HALF = torch.bfloat16
-LOGSUMEXP_ALIGNMENT = 32
+LOGSUMEXP_ALIGNMENT, BIAS_ALIGNMENT, BIAS_GRADIENT_ALIGNMENT = 32, 8, 16
+"""Elements. Source: attention.cu, sdp_utils_cpp.h (pad_bias) and attention_backward.cu of torch 2.11."""
 
 
 class Autocast:
@@ -79,33 +80,20 @@ class EfficientAttention(torch.autograd.Function):
             gradient = gradient.contiguous()
         batch, heads, length, _ = query.shape
         _delta = query.new_empty((batch, heads, _padded(length)), dtype=torch.float32)
-        of_bias = torch.empty_like(bias) if bias is not None and ctx.needs_input_grad[3] else None
+        of_bias = None
+        if bias is not None and ctx.needs_input_grad[3]:
+            length = bias.shape[-1]
+            of_bias = bias.new_empty((*bias.shape[:-1], up(length, BIAS_GRADIENT_ALIGNMENT)))[..., :length]
         return _gradient(query), _gradient(key), _gradient(value), of_bias
 
 
 def _padded(length: int) -> int:
-    return -(-length // LOGSUMEXP_ALIGNMENT) * LOGSUMEXP_ALIGNMENT
+    return up(length, LOGSUMEXP_ALIGNMENT)
 
 
 def _gradient(tensor: Tensor) -> Tensor:
     batch, heads, length, width = tensor.shape
     return tensor.new_empty(batch, length, heads, width).transpose(1, 2)
-
-
-class SafeSoftmax(torch.autograd.Function):
-    """Softmax that knows rows without any key: keeps its result and which scores were masked."""
-
-    @staticmethod
-    def forward(ctx: Any, scores: Tensor) -> Tensor:  # noqa: ANN401
-        """Weights of (batch, heads, length, length) scores."""
-        weights = torch.empty_like(scores)
-        ctx.save_for_backward(weights, torch.empty_like(scores, dtype=torch.bool))
-        return weights
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # noqa: ANN401
-        """Gradient of the scores."""
-        return torch.empty_like(ctx.saved_tensors[0])
 
 
 def math_attention(
@@ -115,14 +103,15 @@ def math_attention(
     dtype = query.dtype
     query, key, value = query.float(), key.float(), value.float()
     root = math.sqrt(scale if scale is not None else query.shape[-1] ** -0.5)
-    weights = torch.matmul(query * root, key.transpose(-2, -1) * root)
+    scaled = query * root  # a name of the kernel's, which lives until it returns
+    weights = torch.matmul(scaled, key.transpose(-2, -1) * root)
     if bias is not None:
         weights.add_(bias)
-    weights = SafeSoftmax.apply(weights)  # type: ignore[no-untyped-call] # the same name: the scores go here
+    weights = torch.ops.aten._safe_softmax(weights, -1)  # the same name: the scores go here
     if dropout > 0:
         weights = torch.ops.aten.native_dropout(weights, dropout, True)[0]
-    output, _weights = torch.matmul(weights, value).to(dtype), weights.to(dtype)  # the kernel returns both
-    return output
+    _weights = weights.to(dtype)  # the kernel returns them too, and makes them first
+    return torch.matmul(weights, value).to(dtype)
 
 
 @contextmanager
@@ -158,6 +147,8 @@ def like_cuda(tape: Tape, autocast: Autocast) -> Iterator[None]:
         if bias is not None and bias.stride(-1) != 1:
             with autocast.suspended():
                 return math_attention(query, key, value, bias, dropout_p, scale)
+        if bias is not None:
+            tape.align_rows(bias, BIAS_ALIGNMENT)
         if bias is not None and bias.shape[0] == 1 and query.shape[0] > 1:
             bias = bias.expand(query.shape[0], query.shape[1], query.shape[2], key.shape[2])
         output: Tensor = EfficientAttention.apply(query, key, value, bias)  # type: ignore[no-untyped-call] # torch
