@@ -350,7 +350,7 @@ def told_once(bindings: Iterable[ActiveBinding]) -> Iterator[ActiveBinding]:
 
 def run_panel(wish: Wish, *, plain: bool) -> None:
     """Show the panel until the user leaves it, `plain` in ASCII; runs go on."""
-    few = Console().color_system == "standard"
+    few = Console().color_system not in ("256", "truecolor")
     theme = os.environ.get("TEXTUAL_THEME") or remembered_theme() or (ANSI.name if few else DARK.name)
     PanelApp(wish, plain=plain, theme=theme).run()
 
