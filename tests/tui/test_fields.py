@@ -6,7 +6,7 @@ import pytest
 
 from t5panel.errors import UsageError
 from t5panel.presets import flat_keys, load_preset
-from t5panel.tui.fields import FormField, form_fields, read, text_of, value_at
+from t5panel.tui.fields import PRICE, SAMPLES, FormField, form_fields, read, text_of, value_at
 
 FIELDS = {field.key: field for field in form_fields(sharded=True)}
 
@@ -32,7 +32,8 @@ def test_every_setting_explains_itself() -> None:
 @pytest.mark.parametrize("preset", ["deepspeed", "trainer", "manual"])
 def test_what_the_form_shows_reads_back_as_the_same_preset(preset: str) -> None:
     spec = load_preset(preset).spec
-    shown = {field: text_of(value_at(spec, field.key)) for field in form_fields(sharded=preset == "deepspeed")}
+    settings = [field for field in form_fields(sharded=preset == "deepspeed") if field.key not in (PRICE, SAMPLES)]
+    shown = {field: text_of(value_at(spec, field.key)) for field in settings}
 
     again = load_preset(preset, {field.key: read(field, text) for field, text in shown.items()})
 

@@ -255,7 +255,7 @@ async def test_one_key_sets_what_would_be_faster_and_goes_when_nothing_is() -> N
 
 
 async def test_one_key_sets_what_fits_instead_of_what_does_not() -> None:
-    small = parse_machine("3xRTX 3080 7GiB,32GiB", cores=8)
+    small = parse_machine("3xRTX 3080 8GiB,32GiB", cores=8)
     async with panel(small, preset="trainer").run_test(size=SIZE) as pilot:
         await planned(pilot)
         before = shown(pilot, PlanPane)
@@ -265,7 +265,7 @@ async def test_one_key_sets_what_fits_instead_of_what_does_not() -> None:
         after = shown(pilot, PlanPane)
 
         assert "f this fits: batch 4 × 32" in before
-        assert "needs 8.2 GiB at least" in before
+        assert "needs 9.0 GiB at least" in before
         assert "4 × 32 × 3 = 384" in after
         assert "FITS" in after
 

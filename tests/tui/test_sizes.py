@@ -17,7 +17,6 @@ from t5panel.contract.layout import RunDir
 from t5panel.language import speak
 from t5panel.plan.machine import Machine
 from t5panel.tui.screens.help import HelpDialog
-from t5panel.tui.screens.removal import RemovalDialog
 from t5panel.tui.screens.run import RunScreen
 from t5panel.tui.screens.runs import RunsScreen
 from t5panel.tui.screens.save import SaveDialog
@@ -105,13 +104,6 @@ async def empty(pilot: Pilot[None]) -> None:
     await until(pilot, lambda: isinstance(pilot.app.screen, RunsScreen) and "no runs yet" in screen_text(pilot))
 
 
-async def deleted(pilot: Pilot[None]) -> None:
-    """The question before a run is deleted."""
-    await listed(pilot)
-    await pilot.press("down", "down", "D")
-    await until(pilot, lambda: isinstance(pilot.app.screen, RemovalDialog))
-
-
 async def helped(pilot: Pilot[None]) -> None:
     """The keys of a run."""
     await watched(pilot)
@@ -143,7 +135,6 @@ SCENES = {
     "the question before a stop": Scene(living, NO_CARDS, asked),
     "the list without runs": Scene(nothing, NO_CARDS, empty),
     "the list of runs": Scene(several, NO_CARDS, listed),
-    "the question before a deletion": Scene(several, NO_CARDS, deleted),
     "a comparison": Scene(three, NO_CARDS, compared),
     "the keys": Scene(living, NO_CARDS, helped),
     "the palette": Scene(living, NO_CARDS, commanded),
@@ -171,6 +162,15 @@ async def test_a_screen_in_four_sizes(name: str, home: Path, snapshot: Any) -> N
     assert "\n\n".join(f"{size}\n{text}" for size, text in seen.items()).replace(str(home), "/runs") == snapshot
 
 
+def front_text(pilot: Pilot[None]) -> str:
+    """What is on the screen; of a dialog without what it covers, which is drawn when it likes."""
+    dialogs = pilot.app.screen.query(".dialog")
+    if not dialogs:
+        return screen_text(pilot)
+    region, strips = dialogs.first().region, pilot.app.screen._compositor.render_strips()
+    return "\n".join(strip.crop(region.x, region.right).text.rstrip() for strip in strips[region.y : region.bottom])
+
+
 async def at_size(pilot: Pilot[None], width: int, height: int) -> str:
     """What is on the screen once it has settled there."""
     await pilot.resize_terminal(width, height)
@@ -178,7 +178,7 @@ async def at_size(pilot: Pilot[None], width: int, height: int) -> str:
     async with asyncio.timeout(WAIT_SECONDS):
         while len(seen) <= CALM or len(set(seen[-CALM:])) > 1:
             await pilot.pause(0.06)
-            seen.append(screen_text(pilot))
+            seen.append(front_text(pilot))
     return seen[-1]
 
 
