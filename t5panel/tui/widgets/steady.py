@@ -22,11 +22,13 @@ class SteadyText(Static):
 
     def show(self, content: Content) -> None:
         """Say this from now on."""
-        rows, size = changed_rows(self._shown, content), self.size
+        before, size, rules = self._shown, self.size, self.styles.get_rules()
+        rows = changed_rows(before, content)
         if rows == []:
             return
         self._shown = content
-        if not size.width or content.get_height(self.styles.get_rules(), size.width) != size.height:
+        # While a layout for what it said before is under way, its size tells nothing.
+        if not size.width or {size.height} != {text.get_height(rules, size.width) for text in (before, content)}:
             self.refresh(layout=True)
         elif rows is None or size.height != len(content.split("\n")):
             self.refresh()
