@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 APP = "t5panel"
 RUN_ID_VARIABLE = "T5PANEL_RUN_ID"
@@ -269,8 +267,3 @@ def append_line(path: Path, line: bytes) -> None:
                 line = b"\n" + line
         if file.write(line) < len(line):
             raise OSError(errno.ENOSPC, "only a part of a line could be written", str(path))
-
-
-def write_json(path: Path, value: dict[str, Any]) -> None:
-    """Replace a file atomically by one JSON object."""
-    write_atomic(path, json.dumps(value, ensure_ascii=False, indent=1).encode() + b"\n")

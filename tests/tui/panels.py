@@ -28,6 +28,8 @@ THREE_NAMED_CARDS = parse_machine("3xRTX 3080 20GiB,12GiB", cores=8)
 ONE_SMALL_CARD = parse_machine("1x20GiB,3GiB", cores=8)
 NOW = CREATED + 3 * 3600 + 300
 WAIT_SECONDS = 20.0
+CALM = 4
+"""Looks that see the same before a screen counts as settled: a run is looked at in between."""
 
 
 @dataclass
@@ -95,3 +97,22 @@ def shown(pilot: Pilot[None], kind: type[Widget]) -> str:
 def screen_text(pilot: Pilot[None]) -> str:
     """All that is on the screen."""
     return "\n".join(strip.text.rstrip() for strip in pilot.app.screen._compositor.render_strips())
+
+
+async def settled(pilot: Pilot[None]) -> str:
+    """What is on the screen once it stays the same."""
+    seen = [""]
+    async with asyncio.timeout(WAIT_SECONDS):
+        while len(seen) <= CALM or len(set(seen[-CALM:])) > 1:
+            await pilot.pause(0.06)
+            seen.append(front_text(pilot))
+    return seen[-1]
+
+
+def front_text(pilot: Pilot[None]) -> str:
+    """What is on the screen; of a dialog without what it covers, which is drawn when it likes."""
+    dialogs = pilot.app.screen.query(".dialog")
+    if not dialogs:
+        return screen_text(pilot)
+    region, strips = dialogs.first().region, pilot.app.screen._compositor.render_strips()
+    return "\n".join(strip.crop(region.x, region.right).text.rstrip() for strip in strips[region.y : region.bottom])

@@ -21,7 +21,7 @@ from t5panel.tui.widgets.form import ValueInput
 from t5panel.tui.widgets.log_view import LogView
 from t5panel.tui.widgets.methods import MethodList
 
-from .panels import NO_CARDS, THREE_CARDS, THREE_NAMED_CARDS, panel, planned, screen_text, until
+from .panels import NO_CARDS, THREE_CARDS, THREE_NAMED_CARDS, panel, planned, screen_text, settled, until
 from .recorded import DISK, SPIKE, STALL, crashed, diagnosed, ended, finished, living, on_named_cards, paused, tell
 from .test_data_picker import looked, panel_with_data
 from .test_model_picker import cache as cache  # noqa: PLC0414 - a fixture
@@ -97,6 +97,7 @@ async def searched(pilot: Pilot[None]) -> None:
 async def measured(pilot: Pilot[None]) -> None:
     """The figures of a living run are open."""
     await watched(pilot)
+    await settled(pilot)
     await pilot.press("i")
     await until(pilot, lambda: isinstance(pilot.app.screen, FiguresDialog))
 
@@ -104,6 +105,7 @@ async def measured(pilot: Pilot[None]) -> None:
 async def answered(pilot: Pilot[None]) -> None:
     """The answers of its last evaluation are open."""
     await watched(pilot)
+    await settled(pilot)
     await pilot.press("p")
     await until(pilot, lambda: isinstance(pilot.app.screen, AnswersDialog))
 

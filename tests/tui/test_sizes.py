@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +21,7 @@ from t5panel.tui.screens.runs import RunsScreen
 from t5panel.tui.screens.save import SaveDialog
 from t5panel.tui.widgets.form import ValueInput
 
-from .panels import NO_CARDS, THREE_CARDS, THREE_NAMED_CARDS, WAIT_SECONDS, panel, planned, screen_text, until
+from .panels import NO_CARDS, THREE_CARDS, THREE_NAMED_CARDS, panel, planned, screen_text, settled, until
 from .recorded import DISK, SPIKE, STALL, diagnosed, finished, living, on_named_cards, paused, queued, tell
 from .test_pictures import (
     answered,
@@ -38,8 +37,6 @@ from .test_pictures import (
 
 Prepare = Callable[[Path], object]
 Arrive = Callable[[Pilot[None]], Awaitable[None]]
-CALM = 4
-"""Looks that see the same before a screen counts as settled: a run is looked at in between."""
 SIZES = ((60, 15), (80, 24), (120, 30), (200, 60))
 
 
@@ -162,24 +159,10 @@ async def test_a_screen_in_four_sizes(name: str, home: Path, snapshot: Any) -> N
     assert "\n\n".join(f"{size}\n{text}" for size, text in seen.items()).replace(str(home), "/runs") == snapshot
 
 
-def front_text(pilot: Pilot[None]) -> str:
-    """What is on the screen; of a dialog without what it covers, which is drawn when it likes."""
-    dialogs = pilot.app.screen.query(".dialog")
-    if not dialogs:
-        return screen_text(pilot)
-    region, strips = dialogs.first().region, pilot.app.screen._compositor.render_strips()
-    return "\n".join(strip.crop(region.x, region.right).text.rstrip() for strip in strips[region.y : region.bottom])
-
-
 async def at_size(pilot: Pilot[None], width: int, height: int) -> str:
     """What is on the screen once it has settled there."""
     await pilot.resize_terminal(width, height)
-    seen = [""]
-    async with asyncio.timeout(WAIT_SECONDS):
-        while len(seen) <= CALM or len(set(seen[-CALM:])) > 1:
-            await pilot.pause(0.06)
-            seen.append(front_text(pilot))
-    return seen[-1]
+    return await settled(pilot)
 
 
 async def test_chinese_texts_fit_into_their_lines(home: Path) -> None:
