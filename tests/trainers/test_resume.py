@@ -111,22 +111,6 @@ def test_a_stopped_run_goes_on_from_its_stop(stopped: RunDir, resumed: RunDir, p
     assert [step.loss for step in again] == [step.loss for step in uninterrupted]
 
 
-def test_two_ranks_go_on_where_three_were_with_the_same_rows_in_every_step(tmp_path: Path, word_pairs: Path) -> None:
-    three = start_run(tmp_path / "three", "manual", word_pairs, {"train.max_steps": STEPS, "train.save_steps": FORK})
-    stop_after(three, STOP_AT)
-    assert finish(three).state.phase == "stopped"
-    two = branch(three, tmp_path / "two", 2 * FORK)
-
-    resume(two, {"num_gpus": 2, "train.gradient_accumulation_steps": 3})
-    assert_finished(finish(two))
-
-    before, again = steps(three)[2 * FORK :], since_last_start(two)
-    assert [step.step for step in again] == list(range(2 * FORK + 1, STEPS + 1))
-    assert len(before) >= STOP_AT - 2 * FORK
-    assert all(old.samples == new.samples for old, new in zip(before, again, strict=False))
-    assert max(difference(old, new) for old, new in zip(before, again, strict=False)) < 1e-5
-
-
 def since_last_start(run: RunDir) -> list[Step]:
     """The steps of a run's last start."""
     found = metrics(run)
