@@ -110,7 +110,7 @@ def ends_with_exit_code(command: Handler) -> Handler:
         try:
             return command(*args, **kwargs)
         except T5PanelError as error:
-            from t5panel.render import fault_json, fault_lines
+            from t5panel.render.faults import fault_json, fault_lines
 
             if kwargs.get("as_json"):
                 say_json({"error": type(error).__name__, "faults": fault_json(error.faults)})
@@ -186,7 +186,8 @@ def estimate(*, records: Path, as_json: bool) -> None:
 
     from t5panel.plan.context import CONTEXT
     from t5panel.plan.records import Unpredicted, predict, read_records, summary, torch_notes
-    from t5panel.render import fault_lines, prediction_lines
+    from t5panel.render.faults import fault_lines
+    from t5panel.render.plan import prediction_lines
 
     try:
         text = records.read_bytes()
@@ -219,7 +220,7 @@ def presets(*, as_json: bool) -> None:
     from t5panel.contract.environments import missing_environment
     from t5panel.plan.planning import batch_formula
     from t5panel.presets import find_preset, load_preset, preset_names
-    from t5panel.render import fault_lines
+    from t5panel.render.faults import fault_lines
 
     found: list[Preset] = []
     faults: list[Fault] = []
@@ -268,7 +269,7 @@ def show(*, name: str, as_json: bool) -> None:
 def runs(*, as_json: bool) -> None:
     """List the runs, newest first."""
     from t5panel.monitor.history import History
-    from t5panel.render import run_row, snapshot_json
+    from t5panel.render.run import run_row, snapshot_json
     from t5panel.session import list_runs
 
     found = [(History(run).refresh(), info) for run, info in list_runs()]
@@ -295,7 +296,7 @@ def attach(*, run: str, as_json: bool) -> None:
     found = find_run(run)
     if as_json:
         from t5panel.monitor.history import History
-        from t5panel.render import snapshot_json
+        from t5panel.render.run import snapshot_json
 
         say_json(snapshot_json(History(found).refresh()))
         return
@@ -392,7 +393,7 @@ def compare(*, runs: tuple[str, ...], samples: int | None, price: float | None, 
     """Put runs side by side: the settings that differ, and what each of them measured."""
     from t5panel.monitor.compare import compare_runs
     from t5panel.plan.forecast import DEFAULT_SAMPLES
-    from t5panel.render_compare import comparison_json, comparison_lines, markdown_lines
+    from t5panel.render.compare import comparison_json, comparison_lines, markdown_lines
 
     if markdown and as_json:
         raise UsageError.of("--markdown", "cannot be asked for together with --json")
@@ -649,7 +650,7 @@ def _described_machine(text: str | None) -> Machine | None:
 
 
 def _print_plan(prospect: Prospect, *, as_json: bool) -> None:
-    from t5panel.render import plan_json, plan_lines, rehearsal_notice
+    from t5panel.render.plan import plan_json, plan_lines, rehearsal_notice
 
     if as_json:
         say_json(plan_json(prospect.plan, prospect.command))
@@ -672,7 +673,7 @@ def _plan_exit_code(prospect: Prospect) -> ExitCode:
 def _start(prospect: Prospect, *, detach: bool, yes: bool, force: bool, queue: bool, as_json: bool) -> NoReturn:
     from t5panel import session
     from t5panel.plan.planning import batch_formula
-    from t5panel.render import precision, rehearsal_notice
+    from t5panel.render.plan import precision, rehearsal_notice
 
     plan = prospect.plan
     if plan.rehearsal:
@@ -712,7 +713,8 @@ def _follow(run: RunDir, *, as_json: bool = False) -> int:
     """Show a run until it ends; its exit code."""
     from t5panel.headless import follow
     from t5panel.monitor.runs import user_faults
-    from t5panel.render import fault_lines, snapshot_json, summary_lines
+    from t5panel.render.faults import fault_lines
+    from t5panel.render.run import snapshot_json, summary_lines
 
     if _is_plain():
         write_plainly()
