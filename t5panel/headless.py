@@ -18,7 +18,9 @@ from t5panel.language import tr
 from t5panel.live_table import live_tables
 from t5panel.monitor.history import Snapshot
 from t5panel.monitor.watch import PERIOD_SECONDS, watch
-from t5panel.render import SEVERITY_MARK, moment_text, progress_line
+from t5panel.render.faults import SEVERITY_MARK
+from t5panel.render.state import progress_line
+from t5panel.render.values import moment_text
 
 PLAIN_SECONDS = 10.0
 PAUSED_SECONDS = 600.0

@@ -14,8 +14,8 @@ from t5panel.contract.records import Sample
 from t5panel.language import tr
 from t5panel.monitor.history import Snapshot
 from t5panel.plan.machine import GIB
-from t5panel.render import NEARLY_FULL, loss_text, mib
-from t5panel.render_figures import figure_words, time_words
+from t5panel.render.figures import figure_words, time_words
+from t5panel.render.values import NEARLY_FULL, loss_text, mib
 
 BAR_CELLS = 20
 

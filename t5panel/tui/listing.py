@@ -13,7 +13,7 @@ from t5panel.contract.layout import RunDir
 from t5panel.contract.records import Phase, RunInfo, Start, Step
 from t5panel.monitor.runs import read_note, read_state
 from t5panel.monitor.tail import last_lines
-from t5panel.render import note_text, phase_word
+from t5panel.render.state import note_text, phase_word
 from t5panel.session import list_runs
 from t5panel.tui.faults import UNREADABLE
 

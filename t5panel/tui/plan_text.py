@@ -11,8 +11,9 @@ from t5panel.plan.host import HostMemory
 from t5panel.plan.machine import GIB
 from t5panel.plan.memory import CardMemory
 from t5panel.plan.planning import Finding, Plan
-from t5panel.render import SEVERITY_MARK, card_parts, context_basis
-from t5panel.render_speed import rate_text, time_text
+from t5panel.render.faults import SEVERITY_MARK
+from t5panel.render.plan import card_parts, context_basis
+from t5panel.render.speed import rate_text, time_text
 from t5panel.tui.parts import Part
 from t5panel.tui.widgets.stacked import Share, stacked
 

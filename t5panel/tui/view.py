@@ -12,7 +12,8 @@ from t5panel.monitor.history import History, Snapshot
 from t5panel.monitor.runs import user_faults
 from t5panel.monitor.tail import last_lines
 from t5panel.plan.planning import formula
-from t5panel.render import alert_text, duration, plain_text
+from t5panel.render.faults import alert_text
+from t5panel.render.values import duration, plain_text
 from t5panel.tui.faults import REMOVED
 
 LOG_LINES = 60

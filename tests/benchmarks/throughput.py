@@ -14,7 +14,7 @@ from pathlib import Path
 from t5panel.monitor.runs import read_result
 from t5panel.monitor.watch import watch
 from t5panel.preflight.machine import read_machine
-from t5panel.render import gib
+from t5panel.render.values import gib
 from t5panel.session import Wish, prospect, start
 
 ROWS = 2048

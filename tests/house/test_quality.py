@@ -43,7 +43,10 @@ def test_a_tool_has_nothing_to_say(command: tuple[str, ...]) -> None:
     [
         ("import t5panel.cli", ("torch", "textual", "pydantic", "yaml", "rich")),
         ("import t5panel.launch.supervisor", ("torch", "textual", "pydantic", "yaml", "rich", "pynvml")),
-        ("import t5panel.session, t5panel.render", ("torch", "textual", "transformers", "numpy", "pyarrow")),
+        (
+            "import t5panel.session, t5panel.render.compare, t5panel.render.run",
+            ("torch", "textual", "transformers", "numpy", "pyarrow"),
+        ),
         ("import t5panel.headless", ("torch", "textual", "transformers", "numpy")),
         ("import t5panel.trainers.inspect", ("torch", "textual")),
         ("import t5panel.trainers.guard", ("torch", "textual")),

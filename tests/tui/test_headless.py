@@ -20,7 +20,7 @@ from t5panel.contract.records import Event
 from t5panel.headless import PlainTeller, follow
 from t5panel.monitor.history import History
 from t5panel.plan.machine import GIB
-from t5panel.render import run_row, snapshot_json, summary_lines
+from t5panel.render.run import run_row, snapshot_json, summary_lines
 
 from .recorded import CREATED, DISK, OOM, OPENING, SPIKE, STALL, diagnosed, ended, finished, living, paused, tell
 

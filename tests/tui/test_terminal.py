@@ -119,7 +119,7 @@ def test_a_panel_on_a_run_needs_neither_pydantic_nor_yaml_nor_tls() -> None:
     screens = "t5panel.tui.app, t5panel.tui.screens.run, t5panel.tui.screens.runs, t5panel.preflight.machine"
     heavy = ("pydantic", "yaml", "ssl", "_hashlib")
     code = (
-        "import sys\nfrom t5panel.cli import _without_ssl\nwith _without_ssl(): import asyncio\n"
+        "import sys\nfrom t5panel.cli.start import without_ssl\nwith without_ssl(): import asyncio\n"
         f"import {screens}\nprint([name for name in {heavy!r} if name in sys.modules])\nimport ssl"
     )
 

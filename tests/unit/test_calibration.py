@@ -42,7 +42,7 @@ from t5panel.plan.machine import GIB, CardFacts, Machine
 from t5panel.plan.planning import Plan, make_plan
 from t5panel.preflight.calibration import MachineFacts, experience, measured_contexts, read_facts, remember
 from t5panel.presets import load_preset
-from t5panel.render import snapshot_json, summary_lines, vram_text
+from t5panel.render.run import snapshot_json, summary_lines, vram_text
 
 VERSIONS = {"transformers": "5.23.0", "torch": "2.13.0+cu130"}
 CARDS = tuple(CardFacts(index, "RTX 3080", 20 * GIB, driver="580.95") for index in range(3))

@@ -20,7 +20,7 @@ from t5panel.launch.changes import changed_run
 from t5panel.launch.commands import command_for, prepare_command_for
 from t5panel.monitor.gpu_memory import same_rows
 from t5panel.presets import load_preset
-from t5panel.render import change_texts
+from t5panel.render.state import change_texts
 
 SETTINGS = {"device": "cpu", "train.per_device_train_batch_size": 4, "train.gradient_accumulation_steps": 2}
 

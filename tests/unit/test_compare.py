@@ -36,7 +36,7 @@ from t5panel.contract.records import (
 from t5panel.contract.shapes import SHAPES
 from t5panel.errors import UsageError
 from t5panel.monitor.compare import Comparison, Reading, compare, compare_runs, differing_settings, read_run
-from t5panel.render_compare import comparison_json, comparison_lines, markdown_lines
+from t5panel.render.compare import comparison_json, comparison_lines, markdown_lines
 
 GIB = 2**30
 SPEC: dict[str, Any] = {

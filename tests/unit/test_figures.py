@@ -11,7 +11,7 @@ from t5panel.contract.records import Card, CommandInfo, Prepared, RankSample, Ru
 from t5panel.contract.shapes import SHAPES
 from t5panel.monitor.energy import Energy, EnergyMeter
 from t5panel.monitor.pace import TimeShares, time_shares, tokens_per_second, utilization
-from t5panel.render_figures import energy_text, time_words, utilization_basis
+from t5panel.render.figures import energy_text, time_words, utilization_basis
 
 RANK = RankSample(0, 1, 1, None)
 

@@ -15,8 +15,8 @@ from t5panel.monitor.compare import compare_runs
 from t5panel.monitor.export import write_csv
 from t5panel.monitor.history import History
 from t5panel.monitor.runs import read_note
-from t5panel.render import run_row, snapshot_json
-from t5panel.render_compare import markdown_lines
+from t5panel.render.compare import markdown_lines
+from t5panel.render.run import run_row, snapshot_json
 
 RECORDING = Path(__file__).parents[1] / "data" / "recorded-run"
 

@@ -8,7 +8,8 @@ import pytest
 
 from t5panel.contract.records import CommandInfo, Diagnosis, Phase, ProcessId, Recovery, RunInfo, State
 from t5panel.monitor.runs import RunState
-from t5panel.render import headline, note_text, pause_text, phase_word, plain_text, recovery_texts
+from t5panel.render.state import headline, note_text, pause_text, phase_word, recovery_texts
+from t5panel.render.values import plain_text
 
 TEN = datetime(2026, 1, 31, 22, tzinfo=UTC).timestamp()
 NOW = TEN - 3 * 3600 - 300

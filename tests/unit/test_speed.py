@@ -32,7 +32,7 @@ from t5panel.plan.speed import (
     workload_of,
 )
 from t5panel.presets import load_preset
-from t5panel.render_speed import estimate_json, estimate_lines, rate_text, time_text
+from t5panel.render.speed import estimate_json, estimate_lines, rate_text, time_text
 from t5panel.tui.plan_text import plan_parts
 
 H100, RTX_3080 = CARDS["H100 80GB HBM3"], CARDS["RTX 3080"]

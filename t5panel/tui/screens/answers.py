@@ -15,7 +15,7 @@ from textual.widgets import Static
 from t5panel.contract.records import Evaluation
 from t5panel.language import tr
 from t5panel.monitor.history import Snapshot
-from t5panel.render import loss_text, plain_text
+from t5panel.render.values import loss_text, plain_text
 from t5panel.tui.parts import Part
 
 

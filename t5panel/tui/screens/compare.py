@@ -20,8 +20,8 @@ from t5panel.contract.layout import RunDir
 from t5panel.errors import Fault
 from t5panel.language import later, tr
 from t5panel.monitor.compare import Comparison, Reading, compare, priced, read_run
-from t5panel.render import duration
-from t5panel.render_compare import comparison_lines, sections, title_text
+from t5panel.render.compare import comparison_lines, sections, title_text
+from t5panel.render.values import duration
 from t5panel.tui.faults import UNREADABLE, fault_parts, reading_faults
 from t5panel.tui.parts import Part
 from t5panel.tui.screens.price import PriceDialog

@@ -15,7 +15,10 @@ from textual.widgets import Static
 from t5panel.language import tr
 from t5panel.monitor.history import Snapshot
 from t5panel.monitor.vram import vram_peak
-from t5panel.render import SEVERITY_MARK, headline, log_place, moment_text, plain_text, recovery_texts, vram_text
+from t5panel.render.faults import SEVERITY_MARK
+from t5panel.render.run import log_place, vram_text
+from t5panel.render.state import headline, recovery_texts
+from t5panel.render.values import moment_text, plain_text
 from t5panel.tui.parts import Part
 
 

@@ -18,7 +18,7 @@ from t5panel.language import tr
 from t5panel.monitor.history import Snapshot
 from t5panel.monitor.pace import TimeShares
 from t5panel.plan.machine import GIB
-from t5panel.render_figures import figures, time_basis
+from t5panel.render.figures import figures, time_basis
 from t5panel.tui.parts import Part
 
 NAME_CELLS = 16

@@ -26,7 +26,7 @@ from t5panel.language import tr
 from t5panel.plan.machine import Machine
 from t5panel.plan.planning import Plan, batch_formula
 from t5panel.plan.solve import Suggestion
-from t5panel.render import rehearsal_headline
+from t5panel.render.plan import rehearsal_headline
 from t5panel.session import Prospect, can_queue, glance_at, save_as
 from t5panel.tui.draft import Checked, Draft, check, command_line, found_by_key, methods, script
 from t5panel.tui.faults import planning_faults

@@ -14,7 +14,7 @@ from textual.widgets import Static
 from t5panel.contract.records import Phase
 from t5panel.language import tr
 from t5panel.monitor.history import Snapshot
-from t5panel.render import phase_word
+from t5panel.render.state import phase_word
 from t5panel.tui.parts import Part
 
 StopWish = Literal["stop", "kill"]

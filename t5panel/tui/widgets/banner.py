@@ -9,7 +9,7 @@ from textual.widget import Widget
 
 from t5panel.contract.records import Event
 from t5panel.language import tr
-from t5panel.render import SEVERITY_MARK
+from t5panel.render.faults import SEVERITY_MARK
 from t5panel.tui.view import RunView
 
 

@@ -13,7 +13,7 @@ from t5panel.language import tr
 from t5panel.monitor.history import Snapshot
 from t5panel.monitor.vram import predicted_vram
 from t5panel.plan.machine import GIB
-from t5panel.render import duration
+from t5panel.render.values import duration
 from t5panel.tui.view import RunView
 from t5panel.tui.widgets.chart import Chart, Curve, Level, extent, over
 from t5panel.tui.widgets.plot import Plot

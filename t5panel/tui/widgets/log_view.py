@@ -17,7 +17,7 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from t5panel.monitor.logfile import NO_PART, LogPart
-from t5panel.render import plain_text
+from t5panel.render.values import plain_text
 
 LONGEST_LINE = 20_000
 """Characters of a line that are shown."""

@@ -12,7 +12,7 @@ from t5panel.cells import left
 from t5panel.contract.records import Card, Sample
 from t5panel.language import tr
 from t5panel.plan.machine import GIB
-from t5panel.render import NEARLY_FULL, mib
+from t5panel.render.values import NEARLY_FULL, mib
 from t5panel.tui.parts import Part
 from t5panel.tui.view import RunView
 from t5panel.tui.widgets.bars import bar

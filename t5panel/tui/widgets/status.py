@@ -12,8 +12,9 @@ from t5panel.contract.records import Phase
 from t5panel.errors import Fault
 from t5panel.language import tr
 from t5panel.monitor.history import Snapshot
-from t5panel.render import duration, headline, loss_text, pause_text, phase_word
-from t5panel.render_figures import figure_words, time_words
+from t5panel.render.figures import figure_words, time_words
+from t5panel.render.state import headline, pause_text, phase_word
+from t5panel.render.values import duration, loss_text
 from t5panel.tui.faults import fault_parts
 from t5panel.tui.parts import Part
 from t5panel.tui.view import RunView

@@ -11,7 +11,7 @@ from t5panel.contract.records import finite_or_none
 from t5panel.language import later, tr
 from t5panel.monitor.history import Snapshot
 from t5panel.monitor.steps import QUANTITIES, Quantity, StepLog
-from t5panel.render import loss_text
+from t5panel.render.values import loss_text
 from t5panel.tui.view import RunView
 from t5panel.tui.widgets.chart import Chart, Curve, extent, number_text, over
 from t5panel.tui.widgets.plot import Plot

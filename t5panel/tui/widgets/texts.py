@@ -11,7 +11,10 @@ from textual.reactive import reactive
 
 from t5panel.language import tr
 from t5panel.monitor.history import Snapshot
-from t5panel.render import alert_text, change_texts, fault_lines, plain_text, recovery_texts, result_line, result_rows
+from t5panel.render.faults import alert_text, fault_lines
+from t5panel.render.run import result_line, result_rows
+from t5panel.render.state import change_texts, recovery_texts
+from t5panel.render.values import plain_text
 from t5panel.tui.parts import Part
 from t5panel.tui.view import RunView
 from t5panel.tui.widgets.steady import SteadyText, entitle

@@ -13,8 +13,8 @@ from t5panel.monitor.compare import Comparison, Figures, Setup, Stability
 from t5panel.plan.cards import short_name
 from t5panel.plan.machine import GIB
 from t5panel.plan.planning import formula
-from t5panel.render import duration, gib, loss_text, mib, value_text
-from t5panel.render_speed import count_text, rough
+from t5panel.render.speed import count_text, rough
+from t5panel.render.values import duration, gib, loss_text, mib, value_text
 
 UNKNOWN = "—"
 MOST_COLUMNS = 4
