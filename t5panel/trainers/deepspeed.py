@@ -33,6 +33,7 @@ def engine_config(spec: RunSpec) -> dict[str, Any]:
     given = {key: value for key, value in (spec.deepspeed or {}).items() if value != "auto"}
     zero = {key: value for key, value in given.get("zero_optimization", {}).items() if value != "auto"}
     return {
+        "zero_force_ds_cpu_optimizer": False,  # torch's fused AdamW runs on the host too; DeepSpeed's would be compiled
         **given,
         "zero_optimization": zero,
         "train_micro_batch_size_per_gpu": spec.train.per_device_train_batch_size,

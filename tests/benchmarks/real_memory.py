@@ -1,7 +1,8 @@
 """Predicted against measured memory of real runs on a card: `python -m tests.benchmarks.real_memory OUT.json`.
 
 Each run is started as a user does, one after another in one state directory, so that what a run shows of the context
-calibrates the plan of the next. Rows fill both lengths exactly. Every run takes about 40 s.
+calibrates the plan of the next. Rows fill both lengths exactly. Every run takes about 40 s. With `--cards N` those of
+ON_CARDS run instead, each on N cards.
 """
 
 from __future__ import annotations
@@ -32,10 +33,37 @@ CASES: tuple[tuple[str, int, int, Settings], ...] = (
 )
 
 
+Z = "deepspeed.zero_optimization"
+ON_CARDS: tuple[tuple[str, int, int, Settings], ...] = (
+    ("manual", 512, 128, {"model": "t5-base", "batch": 8, "accumulation": 2, "checkpointing": True, "steps": 50}),
+    ("trainer", 300, 100, {"model": "t5-base", "batch": 12, "accumulation": 2, "checkpointing": False, "steps": 50}),
+    ("deepspeed", 256, 128, {"model": "t5-base", "batch": 8, "accumulation": 2, "checkpointing": True, "steps": 50}),
+    (
+        "deepspeed",
+        256,
+        128,
+        {
+            "model": "t5-base",
+            "batch": 8,
+            "accumulation": 2,
+            "checkpointing": True,
+            "steps": 30,
+            f"{Z}.offload_optimizer.device": "cpu",
+        },
+    ),
+    (
+        "deepspeed",
+        256,
+        64,
+        {"model": "t5-base", "batch": 8, "accumulation": 1, "checkpointing": False, "steps": 30, f"{Z}.stage": 3},
+    ),
+)
+
+
 def words_of(preset: str, source: int, target: int, settings: Settings, data: Path) -> list[str]:
     """The overrides of a case."""
     values = {
-        "num_gpus": 1,
+        "num_gpus": settings.get("cards", 1),
         "model.name_or_path": f"builtin:{settings['model']}",
         "data.train": data,
         "data.max_source_length": source,
@@ -47,6 +75,7 @@ def words_of(preset: str, source: int, target: int, settings: Settings, data: Pa
         "train.gradient_checkpointing": str(settings["checkpointing"]).lower(),
         "train.max_steps": settings["steps"],
         "train.num_train_epochs": 100.0,
+        **{key: value for key, value in settings.items() if "." in key},
     }
     return ["--preset", preset, *(word for key, value in values.items() for word in ("--set", f"{key}={value}"))]
 
@@ -85,15 +114,17 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("out", type=Path)
     parser.add_argument("--only", type=int, help="so many cases from the first")
+    parser.add_argument("--cards", type=int, default=1, help="cards of every run")
     options = parser.parse_args()
+    cases = CASES if options.cards == 1 else ON_CARDS
     records = []
     with tempfile.TemporaryDirectory() as folder:
-        for case in CASES[: options.only]:
-            records.append(measure(*case, Path(folder)))
+        for preset, source, target, settings in cases[: options.only]:
+            records.append(measure(preset, source, target, settings | {"cards": options.cards}, Path(folder)))
             options.out.write_text(json.dumps(records, indent=1))
             last = records[-1]
             basis = last["plan"]["context_basis"]
-            print(case[0], last["code"], last["errors"], basis, last["seconds"], last["end"][-3:], flush=True)  # noqa: T201
+            print(preset, last["code"], last["errors"], basis, last["seconds"], last["end"][-3:], flush=True)  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -44,8 +44,17 @@ SETTINGS: dict[str, Any] = {
 }
 FEWER_RANKS = {"num_gpus": 2, "train.gradient_accumulation_steps": 3}
 """As many rows in a step as on three ranks, and a third of a start saved where a third rank would show nothing new."""
+ON_THE_HOST = {"deepspeed.zero_optimization.offload_optimizer.device": "cpu"}
+"""With ZeRO-1: the optimizer's state of what the others keep on the card."""
 ZERO = [
-    ("deepspeed", {"deepspeed.zero_optimization.stage": stage, **({} if stage == 2 else FEWER_RANKS)})
+    (
+        "deepspeed",
+        {
+            "deepspeed.zero_optimization.stage": stage,
+            **(ON_THE_HOST if stage == 1 else {}),
+            **({} if stage == 2 else FEWER_RANKS),
+        },
+    )
     for stage in range(4)
 ]
 METHODS: dict[str, tuple[str, dict[str, Any]]] = {
