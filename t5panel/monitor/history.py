@@ -52,6 +52,9 @@ class Snapshot:
     steps: StepLog
     """Every step. It belongs to the History and grows on."""
     evaluations: tuple[Evaluation, ...]
+    """All of them; only the last with its answers."""
+    evaluation_at: Callable[[int], Evaluation | None]
+    """Reads one of them, by its step, with its answers."""
     checkpoint: Checkpoint | None
     samples: tuple[Sample, ...]
     """The newest readings of the machine, at most an hour of them."""
@@ -160,6 +163,7 @@ class History:
             last=training.last,
             steps=training.steps,
             evaluations=tuple(training.evaluations),
+            evaluation_at=training.evaluation_at,
             checkpoint=training.checkpoint,
             samples=tuple(readings.newest),
             events=tuple(self._events),

@@ -18,7 +18,7 @@ from t5panel.monitor.bookmark import Place
 from t5panel.monitor.kept_tail import KeptTail
 from t5panel.monitor.loss_curve import CurveEnds, LossCurve
 from t5panel.monitor.measured import TrainingSums
-from t5panel.monitor.pieces import Pieces, read_steps, split
+from t5panel.monitor.pieces import Pieces, read_evaluation, read_steps, split
 from t5panel.monitor.steps import StepLog, rows_of
 
 RATE_STEPS = 20
@@ -69,6 +69,10 @@ class TrainingLog:
     def unread(self) -> float:
         """The share of the metrics that is still to be read."""
         return self._tail.unread
+
+    def evaluation_at(self, step: int) -> Evaluation | None:
+        """One of the evaluations with its answers, from the file."""
+        return read_evaluation(self._run.metrics, self._pieces, step)
 
     def _add(self, block: bytes, offset: int) -> None:
         for piece in split(block):
