@@ -19,7 +19,7 @@ import msgspec
 
 from t5panel.monitor.tail import Tail
 
-MAGIC = b"t5panel bookmark 3 " + sys.byteorder.encode() + b"\n"
+MAGIC = b"t5panel bookmark 4 " + sys.byteorder.encode() + b"\n"
 """Another version, or another byte order, is another file."""
 WORTH_KEEPING = 1 << 25
 """Bytes read since the bookmark that are worth a new one. Measured: reading them takes 0.25 s, writing one 0.03 s."""
@@ -80,7 +80,7 @@ def stands(path: Path, place: Place) -> bool:
     return now.size > place.size or (now.size, now.changed) == (place.size, place.changed)
 
 
-def keep_bookmark(path: Path, tail: Tail, mark_at: Callable[[Place], Mark], arrays: Sequence[array[Any]] = ()) -> None:
+def keep_bookmark(path: Path, tail: Tail, keeping: Callable[[Place], tuple[Mark, Sequence[array[Any]]]]) -> None:
     """Keep what was made of a file up to where its tail came; where nothing can be written the next reader starts anew.
 
     The draft is not synced: after a power cut the checksum tells.
@@ -92,7 +92,7 @@ def keep_bookmark(path: Path, tail: Tail, mark_at: Callable[[Place], Mark], arra
             return
         path.parent.mkdir(exist_ok=True)
         with draft.open("wb") as file:
-            _write(file, mark_at(place), arrays)
+            _write(file, *keeping(place))
         draft.replace(path)
     except OSError:
         with suppress(OSError):
@@ -128,7 +128,7 @@ def _read(file: BinaryIO, kind: type[M]) -> tuple[M, list[array[Any]]] | None:
         return None
     packed = file.read(length)
     head = msgspec.msgpack.decode(packed, type=_Head)
-    if not set(head.codes) <= set("qf") or len(head.codes) != len(head.lengths):
+    if not set(head.codes) <= set("qfd") or len(head.codes) != len(head.lengths):
         return None
     arrays: list[array[Any]] = [array(code) for code in head.codes]
     sizes = [values.itemsize * length for values, length in zip(arrays, head.lengths, strict=True)]

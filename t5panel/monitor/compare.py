@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,17 +11,14 @@ from t5panel.contract.deepspeed_keys import is_offloaded
 from t5panel.contract.layout import RunDir
 from t5panel.contract.records import ENDED, Phase, RunInfo
 from t5panel.errors import Fault, UsageError
+from t5panel.monitor.alerts import read_alert_counts
 from t5panel.monitor.loss_curve import LossCurve
-from t5panel.monitor.measured import (
-    MachineUse,
-    Pace,
-    Training,
-    read_alert_counts,
-    read_machine_use,
-    read_training,
-)
+from t5panel.monitor.machine_use import MachineUse
+from t5panel.monitor.measured import Pace, changed_at
 from t5panel.monitor.pace import utilization
 from t5panel.monitor.runs import RunState, read_info, read_note, read_prepared, read_result, read_state
+from t5panel.monitor.sample_log import SampleLog
+from t5panel.monitor.training_log import TrainingLog
 from t5panel.plan.forecast import DEFAULT_SAMPLES
 from t5panel.plan.speed import JOULES_PER_KWH
 
@@ -186,13 +184,11 @@ def read_run(run: RunDir, *, samples: int = DEFAULT_SAMPLES, price: float | None
     Raises: UsageError when its description is missing or broken.
     """
     info, state = read_info(run), read_state(run)  # before the files: an ended run's last lines are then surely read
-    changes = [*(each.time for each in info.recoveries), *(each.time for each in info.changes)]
-    since = max(changes, default=0.0)
-    training = read_training(run, since=since)
-    use = read_machine_use(run, training.spans, since=since)
+    training, use = read_logs(run, since=changed_at(info))
+    pace = training.sums.pace(training.start.effective_batch if training.start else None)
     memory, setup = _memory(run, state, training, use), _setup(info)
     watts = sum(use.power.values()) if setup.world_size == len(use.power) else None
-    resumes = max(0, training.starts - 1 - len(info.recoveries))
+    resumes = max(0, training.sums.starts - 1 - len(info.recoveries))
     figures = Figures(
         run_id=run.run_id,
         path=str(run.path),
@@ -203,16 +199,24 @@ def read_run(run: RunDir, *, samples: int = DEFAULT_SAMPLES, price: float | None
         alive=state.alive,
         rehearsal=info.rehearsal,
         note=read_note(run),
-        settings_changed=len(changes),
+        settings_changed=len(info.recoveries) + len(info.changes),
         setup=setup,
         learning=_learning(training),
-        pace=training.pace,
+        pace=pace,
         memory=memory,
-        stability=Stability(training.not_finite, read_alert_counts(run), len(info.recoveries), resumes),
-        projection=_projection(training.pace, watts, samples, price),
-        mfu=_mfu(run, info, training.pace),
+        stability=Stability(training.sums.not_finite, read_alert_counts(run), len(info.recoveries), resumes),
+        projection=_projection(pace, watts, samples, price),
+        mfu=_mfu(run, info, pace),
     )
     return Reading(info.spec, figures, training.curve)
+
+
+def read_logs(run: RunDir, *, since: float) -> tuple[TrainingLog, MachineUse]:
+    """All that ranks and supervisor recorded, from where the last reader of the run came to."""
+    training, readings = TrainingLog(run, since=since), SampleLog(run, since=since)
+    deque(training.blocks(), maxlen=0)
+    deque(readings.blocks(training.sums.spans), maxlen=0)
+    return training, readings.use
 
 
 def priced(reading: Reading, price: float) -> Reading:
@@ -286,8 +290,9 @@ def _setup(info: RunInfo) -> Setup:
     )
 
 
-def _learning(training: Training) -> Learning:
-    start, evaluation, curve = training.start, training.evaluation, training.curve
+def _learning(training: TrainingLog) -> Learning:
+    start, curve = training.start, training.curve
+    evaluation = training.evaluations[-1] if training.evaluations else None
     step = curve.steps[-1] if curve.steps else None
     return Learning(
         step=step,
@@ -301,7 +306,7 @@ def _learning(training: Training) -> Learning:
     )
 
 
-def _memory(run: RunDir, state: RunState, training: Training, use: MachineUse) -> MemoryPeak:
+def _memory(run: RunDir, state: RunState, training: TrainingLog, use: MachineUse) -> MemoryPeak:
     """The highest of what the readings, the supervisor's end and the ranks' own word say."""
     result = read_result(run)
     told = {each.index: each for each in state.state.vram} if state.state and state.phase in ENDED else {}
@@ -319,8 +324,8 @@ def _memory(run: RunDir, state: RunState, training: Training, use: MachineUse) -
     return MemoryPeak(
         cards=cards,
         vram_total=use.vram_total,
-        allocated=training.allocated,
-        reserved=training.reserved,
+        allocated=training.sums.allocated,
+        reserved=training.sums.reserved,
         rss_per_rank=rss,
         rss_total=use.rss_total,
         host_used=use.host_used,

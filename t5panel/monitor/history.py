@@ -28,6 +28,7 @@ from t5panel.contract.records import (
 )
 from t5panel.monitor.alerts import active_alerts
 from t5panel.monitor.energy import Energy
+from t5panel.monitor.measured import changed_at
 from t5panel.monitor.pace import TimeShares, Utilization, time_shares, tokens_per_second, utilization
 from t5panel.monitor.runs import RunState, read_info, read_note, read_prepared, read_result, read_state
 from t5panel.monitor.sample_log import SampleLog
@@ -51,6 +52,9 @@ class Snapshot:
     steps: StepLog
     """Every step. It belongs to the History and grows on."""
     evaluations: tuple[Evaluation, ...]
+    """All of them; only the last with its answers."""
+    evaluation_at: Callable[[int], Evaluation | None]
+    """Reads one of them, by its step, with its answers."""
     checkpoint: Checkpoint | None
     samples: tuple[Sample, ...]
     """The newest readings of the machine, at most an hour of them."""
@@ -132,8 +136,7 @@ class History:
     def __init__(self, run: RunDir, clock: Callable[[], float] = time.time) -> None:
         self._run, self._clock = run, clock
         self._info_stamp, self._info = _stamp(run.run_json), read_info(run)
-        self._training = TrainingLog(run)
-        self._readings = SampleLog(run)
+        self._begin()
         self._event_tail = Tail(run.events)
         self._decode_event = msgspec.json.Decoder(Event)
         self._events: deque[Event] = deque(maxlen=KEPT_EVENTS)
@@ -145,11 +148,11 @@ class History:
         """Read what is new, for about so many seconds at most, and give the run as it is now."""
         state = read_state(self._run)  # before the files: an ended run's last lines are then surely read
         deadline = time.monotonic() + patience
-        for _ in chain(self._readings.blocks(), self._training.blocks()):
+        self._read_info_again()
+        for _ in chain(self._training.blocks(), self._readings.blocks(self._training.sums.spans)):
             if time.monotonic() > deadline:
                 break
         self._read_events()
-        self._read_info_again()
         training, readings = self._training, self._readings
         return Snapshot(
             run=self._run,
@@ -160,6 +163,7 @@ class History:
             last=training.last,
             steps=training.steps,
             evaluations=tuple(training.evaluations),
+            evaluation_at=training.evaluation_at,
             checkpoint=training.checkpoint,
             samples=tuple(readings.newest),
             events=tuple(self._events),
@@ -175,10 +179,18 @@ class History:
         )
 
     def _read_info_again(self) -> None:
-        """Only when it was replaced: an out-of-memory recovery changes the batch of the run."""
+        """Only when it was replaced: a recovery or a resume changed settings, and what counts from then on."""
         stamp = _stamp(self._run.run_json)
         if stamp is not None and stamp != self._info_stamp:
             self._info, self._info_stamp = read_info(self._run), stamp
+            if changed_at(self._info) != self._since:
+                self._begin()
+
+    def _begin(self) -> None:
+        """Read what was recorded, from where the last reader came to."""
+        self._since = changed_at(self._info)
+        self._training = TrainingLog(self._run, since=self._since)
+        self._readings = SampleLog(self._run, since=self._since)
 
     def _read_events(self) -> None:
         while block := self._event_tail.read():

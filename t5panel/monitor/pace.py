@@ -53,15 +53,26 @@ def tokens_per_second(recent: Sequence[Step], first_step: int) -> float | None:
 
 def time_shares(recent: Sequence[Step]) -> TimeShares | None:
     """Where the seconds of these records went; None without any."""
-    seconds = sum(record.step_seconds for record in recent)
+    waits = [record.communication_seconds for record in recent if record.communication_seconds is not None]
+    return shares_of(
+        sum(record.step_seconds for record in recent),
+        sum(record.data_wait_seconds for record in recent),
+        sum(waits) if len(waits) == len(recent) else None,
+    )
+
+
+def shares_of(seconds: float, data: float, communication: float | None) -> TimeShares | None:
+    """Seconds of steps, of them those that waited for data and for gradients, as shares of the first.
+
+    None without a second. A wait is measured by another clock than a step, so the shares are held below 1.
+    """
     if not seconds:
         return None
-    data = min(1.0, sum(record.data_wait_seconds for record in recent) / seconds)
-    waits = [record.communication_seconds for record in recent if record.communication_seconds is not None]
-    if len(waits) < len(recent):
-        return TimeShares(data, None, 1 - data)
-    waited = min(1 - data, sum(waits) / seconds)
-    return TimeShares(data, waited, 1 - data - waited)
+    waited_for_data = min(1.0, data / seconds)
+    if communication is None:
+        return TimeShares(waited_for_data, None, 1 - waited_for_data)
+    waited = min(1 - waited_for_data, communication / seconds)
+    return TimeShares(waited_for_data, waited, 1 - waited_for_data - waited)
 
 
 def utilization(info: RunInfo, prepared: Prepared | None, samples_per_second: float | None) -> Utilization | None:

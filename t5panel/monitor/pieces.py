@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from t5panel.contract.reading import decoded
-from t5panel.contract.records import Metric, Start, Step
+from t5panel.contract.records import Evaluation, Metric, Start, Step
 
 PIECE = 1 << 18
 """Bytes between two known places."""
@@ -72,6 +72,16 @@ def split(block: bytes) -> Iterator[bytes]:
 
 def read_steps(path: Path, pieces: Pieces, low: float, high: float) -> list[Step]:
     """The records of steps from `low` to `high` that no later start made void; none when the file cannot be read."""
+    return [found for found in _read(path, pieces, low, high) if isinstance(found, Step)]
+
+
+def read_evaluation(path: Path, pieces: Pieces, step: int) -> Evaluation | None:
+    """The evaluation at a step with its answers; None when there is none or the file cannot be read."""
+    found = [done for done in _read(path, pieces, step, step) if isinstance(done, Evaluation)]
+    return found[-1] if found else None
+
+
+def _read(path: Path, pieces: Pieces, low: float, high: float) -> list[Step | Evaluation]:
     begin, end = pieces.span(low, high)
     try:
         with path.open("rb") as file:
@@ -80,15 +90,15 @@ def read_steps(path: Path, pieces: Pieces, low: float, high: float) -> list[Step
     except OSError:
         return []
     metrics, _ = decoded(block[: block.rfind(b"\n") + 1], msgspec.json.Decoder(Metric))
-    return [step for step in _standing(metrics) if low <= step.step <= high]
+    return [found for found in _standing(metrics) if low <= found.step <= high]
 
 
-def _standing(metrics: Sequence[Metric]) -> list[Step]:
-    steps: list[Step] = []
+def _standing(metrics: Sequence[Metric]) -> list[Step | Evaluation]:
+    standing: list[Step | Evaluation] = []
     for metric in metrics:
-        if isinstance(metric, Step):
-            steps.append(metric)
+        if isinstance(metric, (Step, Evaluation)):
+            standing.append(metric)
         elif isinstance(metric, Start):
-            while steps and steps[-1].step > metric.step:
-                steps.pop()
-    return steps
+            while standing and standing[-1].step > metric.step:
+                standing.pop()
+    return standing

@@ -1,22 +1,26 @@
-"""All readings of a run's machine: the newest as they are, of all of them the energy. Read once, as the metrics are."""
+"""All readings of a run's machine: the newest as they are, of all of them energy, peaks and mean power. Read once."""
 
 from __future__ import annotations
 
+from array import array
 from collections import deque
 from collections.abc import Iterator
+from typing import Any
 
 import msgspec
 
 from t5panel.contract.layout import RunDir
 from t5panel.contract.reading import decoded
 from t5panel.contract.records import Sample
-from t5panel.monitor.bookmark import WORTH_KEEPING, Place, keep_bookmark, read_bookmark
+from t5panel.monitor.bookmark import Place
 from t5panel.monitor.energy import EnergyMeter
-from t5panel.monitor.tail import Tail
+from t5panel.monitor.kept_tail import KeptTail
+from t5panel.monitor.machine_use import MachineUse, UseSums
+from t5panel.monitor.measured import Spans
 
 KEPT_SAMPLES = 3600
 NEWEST_BYTES = 1 << 22
-"""Before a bookmark: they hold an hour of readings of eight cards and eight ranks."""
+"""They hold an hour of readings of eight cards and eight ranks."""
 
 
 class SampleBookmark(msgspec.Struct, frozen=True):
@@ -24,58 +28,70 @@ class SampleBookmark(msgspec.Struct, frozen=True):
 
     place: Place
     energy: EnergyMeter
+    sums: UseSums
     rejected: int
 
 
 class SampleLog:
-    """Grows with the readings of a run."""
+    """Grows with the readings of a run; peaks and power are those from `since` (unix seconds) on."""
 
-    def __init__(self, run: RunDir) -> None:
+    def __init__(self, run: RunDir, *, since: float = 0.0) -> None:
         self._run = run
         self._decode = msgspec.json.Decoder(Sample)
-        self._tail = Tail(run.samples)
-        self.newest: deque[Sample] = deque(maxlen=KEPT_SAMPLES)
+        self._tail = KeptTail(run.samples, run.samples_bookmark)
+        self.newest: deque[Sample] = deque(self._last_readings(), maxlen=KEPT_SAMPLES)
         self.energy = EnergyMeter()
         self.rejected = 0
-        self._kept = 0
+        self._sums = UseSums(since)
+        self._spans = Spans()
         self._go_on()
 
-    def blocks(self) -> Iterator[None]:
-        """Read all that is new, a block at each step."""
-        while block := self._tail.read():
-            samples, rejected = decoded(block, self._decode)
-            self.rejected += rejected
-            self.newest.extend(samples)
-            self.energy.add(samples)
-            yield
-            self._keep(max(WORTH_KEEPING, self._kept))
-        self._keep(WORTH_KEEPING)
+    def blocks(self, spans: Spans) -> Iterator[None]:
+        """Read all that is new, a block at each step. `spans`: when steps were made, as far as that is known."""
+        self._spans = spans
+        self._sums.decide(spans)
+        return self._tail.blocks(self._add, self._keeping)
 
     @property
     def unread(self) -> float:
         """The share of the readings that is still to be read."""
         return self._tail.unread
 
-    def _go_on(self) -> None:
-        """Take over what another reader made of this very file."""
-        found = read_bookmark(self._run.samples_bookmark, self._run.samples, SampleBookmark)
-        if found is None:
-            return
-        mark, _ = found
-        begin = max(0, mark.place.offset - NEWEST_BYTES)
+    @property
+    def use(self) -> MachineUse:
+        """The highest readings, and the mean power while steps were made."""
+        return self._sums.use
+
+    def _add(self, block: bytes, _offset: int) -> None:
+        samples, rejected = decoded(block, self._decode)
+        self.rejected += rejected
+        shown = self.newest[-1].time if self.newest else 0.0
+        self.newest.extend(sample for sample in samples if sample.time > shown)
+        self.energy.add(samples)
+        self._sums.add(samples)
+        self._sums.decide(self._spans)
+
+    def _last_readings(self) -> list[Sample]:
+        """Those at the end of the file: views show them while the others are still read."""
         try:
             with self._run.samples.open("rb") as file:
+                begin = max(0, file.seek(0, 2) - NEWEST_BYTES)
                 file.seek(begin)
-                block = file.read(mark.place.offset - begin)
+                block = file.read()
         except OSError:
-            return
-        self.newest.extend(decoded(block[block.find(b"\n") + 1 if begin else 0 :], self._decode)[0])
-        self.energy, self.rejected, self._kept = mark.energy, mark.rejected, mark.place.offset
-        self._tail = Tail(self._run.samples, inode=mark.place.inode, offset=mark.place.offset)
+            return []
+        whole = block[block.find(b"\n") + 1 if begin else 0 : block.rfind(b"\n") + 1]
+        return decoded(whole, self._decode)[0]
 
-    def _keep(self, worth: int) -> None:
-        if self._tail.offset - self._kept >= worth:
-            self._kept = self._tail.offset
-            keep_bookmark(
-                self._run.samples_bookmark, self._tail, lambda place: SampleBookmark(place, self.energy, self.rejected)
-            )
+    def _go_on(self) -> None:
+        """Take over what another reader made of this very file."""
+        found = self._tail.found(SampleBookmark)
+        sums = found[0].sums.counted_from(self._sums.since) if found is not None else None
+        if found is None or sums is None:
+            return
+        mark, _ = found
+        self.energy, self.rejected, self._sums = mark.energy, mark.rejected, sums
+        self._tail.go_on(mark.place)
+
+    def _keeping(self, place: Place) -> tuple[SampleBookmark, tuple[array[Any], ...]]:
+        return SampleBookmark(place, self.energy, self._sums, self.rejected), ()

@@ -45,18 +45,18 @@ def rows_of(records: Sequence[Step]) -> Rows:
     return Rows(
         array("q", [one.step for one in records]),
         (
-            _known([one.loss for one in records]),
+            known_values([one.loss for one in records]),
             array("f", [one.learning_rate for one in records]),
-            _known([one.grad_norm for one in records]),
+            known_values([one.grad_norm for one in records]),
             array("f", [one.samples / ((one.step * one.step_seconds) or nan) for one in records]),
         ),
     )
 
 
-def _known(values: Sequence[Any]) -> array[float]:
+def known_values(values: Sequence[float | None]) -> array[float]:
     """Values, NaN where there is none. To try it without looking at each is a third of the cost of rows."""
     try:
-        return array("f", values)
+        return array("f", values)  # type: ignore[arg-type]  # tried
     except TypeError:
         return array("f", [math.nan if value is None else value for value in values])
 
@@ -118,9 +118,8 @@ class StepLog:
         """The newest step; None without any."""
         return self._steps[-1] if self._steps else None
 
-    def extend(self, records: Sequence[Step]) -> None:
+    def extend(self, rows: Rows) -> None:
         """More steps, all later than those before."""
-        rows = rows_of(records)
         with self._lock:
             self._append(rows)
 

@@ -248,6 +248,29 @@ async def test_answers_in_chinese_are_shown_whole_and_their_control_characters_a
     assert f"为什么停了？→{answer}=显存不足。" in text
 
 
+async def test_earlier_evaluations_are_a_key_away_with_their_answers_to_the_same_prompts(home: Path) -> None:
+    run = living(home)
+    evaluations = [done for done in History(run).refresh().evaluations if done.step <= 40]
+    answers = [History(run).refresh().evaluation_at(done.step) for done in evaluations]
+
+    async with panel().run_test(size=(120, 50)) as pilot:
+        await watched(pilot)
+        await pilot.press("p")
+        await until(pilot, lambda: "Predictions at step 40" in screen_text(pilot))
+        await pilot.press("left", "left", "left")
+        await until(pilot, lambda: "Predictions at step 20" in screen_text(pilot))
+        earlier = screen_text(pilot)
+        await pilot.press("right")
+        await until(pilot, lambda: "Predictions at step 40" in screen_text(pilot))
+
+    first, last = answers
+    assert first is not None
+    assert last is not None
+    assert [row.prompt for row in first.samples] == [row.prompt for row in last.samples]
+    assert f"→ {first.samples[0].prediction[:40]}" in earlier
+    assert "1 of 2" in earlier
+
+
 async def test_the_figures_of_a_run_tell_on_what_they_rest(home: Path) -> None:
     on_named_cards(living(home, cards=3))
 

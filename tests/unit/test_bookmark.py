@@ -22,8 +22,9 @@ from t5panel.contract.records import (
     Step,
     encode_line,
 )
-from t5panel.monitor import pieces, sample_log, steps, training_log
+from t5panel.monitor import kept_tail, pieces, sample_log, steps
 from t5panel.monitor.bookmark import MAGIC, PROOF
+from t5panel.monitor.measured import Spans
 from t5panel.monitor.pyramid import BASE
 from t5panel.monitor.sample_log import SampleLog
 from t5panel.monitor.training_log import TrainingLog
@@ -48,7 +49,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunDir:
     """A run of many rows, of which few stay in memory, read once; any reading is worth a bookmark."""
     monkeypatch.setattr(steps, "KEPT_ROWS", 2 * BASE)
     monkeypatch.setattr(pieces, "PIECE", 1000)
-    monkeypatch.setattr(training_log, "WORTH_KEEPING", 1)
+    monkeypatch.setattr(kept_tail, "WORTH_KEEPING", 1)
     run = RunDir(tmp_path)
     rows = [step(number, None if number % 97 == 0 else math.sin(number)) for number in range(1, ROWS + 1)]
     append(run, start(0), *rows[:1000], evaluation(1000), Checkpoint(1.0, 1000, "c", 9, 1.0), *rows[1000:])
@@ -76,7 +77,8 @@ def told(log: TrainingLog) -> tuple[object, ...]:
     windows = ((1, last), (last // 3, last // 2), (last - 40, last), (1, 50))
     columns = [log.steps.columns("loss", low, high, 20) for low, high in windows]
     rows = [log.steps.rows(low, high).of("samples_per_second").tolist() for low, high in windows[1:]]  # type: ignore[attr-defined]
-    return columns, rows, log.start, log.last, tuple(log.recent), log.evaluations, log.checkpoint, log.rejected
+    newest = (log.start, log.last, tuple(log.recent), log.evaluations, log.checkpoint)
+    return columns, rows, *newest, log.rejected, log.sums, log.curve
 
 
 def read_anew(run: RunDir) -> TrainingLog:
@@ -157,7 +159,7 @@ def test_where_nothing_can_be_written_a_run_is_read_all_the_same(run: RunDir) ->
 
 
 def test_arrays_that_do_not_fit_together_are_not_used(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training_log, "WORTH_KEEPING", 1 << 40)
+    monkeypatch.setattr(kept_tail, "WORTH_KEEPING", 1 << 40)
     monkeypatch.setattr(steps, "BASE", BASE * 2)
 
     assert len(TrainingLog(run).steps) == 0
@@ -180,7 +182,7 @@ def reading(number: int) -> Sample:
 def readings(run: RunDir) -> SampleLog:
     """All of them."""
     log = SampleLog(run)
-    for _ in log.blocks():
+    for _ in log.blocks(Spans()):
         pass
     return log
 
@@ -188,7 +190,7 @@ def readings(run: RunDir) -> SampleLog:
 def test_energy_and_the_last_hour_are_known_without_reading_all_readings_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sample_log, "WORTH_KEEPING", 1)
+    monkeypatch.setattr(kept_tail, "WORTH_KEEPING", 1)
     monkeypatch.setattr(sample_log, "KEPT_SAMPLES", 100)
     monkeypatch.setattr(sample_log, "NEWEST_BYTES", 30_000)
     run = RunDir(tmp_path)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
@@ -35,7 +37,10 @@ from t5panel.contract.records import (
 )
 from t5panel.contract.shapes import SHAPES
 from t5panel.errors import UsageError
+from t5panel.monitor import kept_tail
+from t5panel.monitor.bookmark import PROOF
 from t5panel.monitor.compare import Comparison, Reading, compare, compare_runs, differing_settings, read_run
+from t5panel.monitor.history import History
 from t5panel.render.compare import comparison_json, comparison_lines, markdown_lines
 
 GIB = 2**30
@@ -247,6 +252,68 @@ def test_figures_are_those_since_the_settings_last_changed(tmp_path: Path) -> No
     assert figures.pace.step_seconds == 0.5
     assert [(card.used, card.power) for card in figures.memory.cards] == [(10 * GIB, 300)] * 2
     assert (figures.stability.recoveries, figures.stability.resumes, figures.settings_changed) == (1, 0, 1)
+
+
+def spoil(path: Path) -> None:
+    """Make all but both ends of a file unreadable, unseen."""
+    content, stat = path.read_bytes(), path.stat()
+    path.write_bytes(content[:PROOF] + b"#" * (len(content) - 2 * PROOF) + content[-PROOF:])
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+
+
+def test_a_run_that_was_opened_is_compared_without_being_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kept_tail, "WORTH_KEEPING", 1)
+    metrics = (start(), Status(0.5, 0, "running"), *map(step, range(1, 200)))
+    run = steady(tmp_path / "a", metrics=metrics, samples=map(sample, map(float, range(1, 200))))
+    known = read(run)
+    shutil.rmtree(run.cache)
+
+    History(run).refresh()
+    for file in (run.metrics, run.samples):
+        spoil(file)
+
+    assert read(run) == known
+    assert known.figures.memory.cards[0].power == 300
+
+
+@pytest.mark.parametrize("looks", [6, 12], ids=["until the change", "beyond it"])
+def test_settings_that_change_under_a_bookmark_void_what_was_summed_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, looks: int
+) -> None:
+    monkeypatch.setattr(kept_tail, "WORTH_KEEPING", 1)
+    before = [start(), Status(0.0, 0, "running"), *(step(number, seconds=4.0) for number in range(1, 5))]
+    after = [start(4, time=60.0), Status(60.0, 4, "running"), *(step(n, time=60.0 + n) for n in range(5, 11))]
+    samples = [sample(3.0, used=19, power=100), sample(66.0, used=10, power=300)]
+    records = [*before, *after]
+    run = made(tmp_path / "a", metrics=records[:looks], samples=samples[: looks // 6])
+    read(run)
+
+    with run.metrics.open("ab") as file:
+        file.writelines(map(encode_line, records[looks:]))
+    with run.samples.open("ab") as file:
+        file.writelines(map(encode_line, samples[looks // 6 :]))
+    info = msgspec.json.decode(run.run_json.read_bytes(), type=RunInfo)
+    changed = msgspec.structs.replace(info, recoveries=(Recovery(50.0, 4, "CUDA out of memory", {}, {}),))
+    run.run_json.write_bytes(msgspec.json.encode(changed))
+    known = read(run)
+    shutil.rmtree(run.cache)
+
+    assert known == read(run)
+    assert known.figures.pace is not None
+    assert (known.figures.pace.step_seconds, known.figures.memory.vram_total) == (0.5, 20 * GIB)
+    assert known.figures.memory.cards[0].power == 300
+
+
+def test_waits_by_another_clock_than_the_steps_are_never_more_than_all_of_it(tmp_path: Path) -> None:
+    waits = [msgspec.structs.replace(step(number), communication_seconds=0.6) for number in range(4, 21)]
+
+    pace = read(steady(tmp_path / "a", metrics=(start(), step(3), *waits))).figures.pace
+
+    assert pace is not None
+    assert pace.data_wait_share == pytest.approx(0.1)
+    assert pace.communication_share == pytest.approx(0.9)
 
 
 def test_an_alert_that_gets_worse_is_one(tmp_path: Path) -> None:

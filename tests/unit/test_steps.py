@@ -18,7 +18,7 @@ from t5panel.contract.records import CommandInfo, RunInfo, Start, Step, encode_l
 from t5panel.monitor import pieces, steps
 from t5panel.monitor.history import History
 from t5panel.monitor.pyramid import BASE, FAN, extremes, level_of
-from t5panel.monitor.steps import Column, StepLog, column_edges, filled, raw_columns
+from t5panel.monitor.steps import Column, StepLog, column_edges, filled, raw_columns, rows_of
 
 INFO = RunInfo("r", "manual", 0.0, {}, CommandInfo((), {}), CommandInfo((), {}), (), "python", {}, {})
 
@@ -70,7 +70,7 @@ def test_columns_of_any_window_are_those_of_the_values(
     records: list[Step], low: float, length: float, count: int
 ) -> None:
     log = StepLog(unread)
-    log.extend(records)
+    log.extend(rows_of(records))
 
     assert log.columns("loss", low, low + length, count) == expected(records, low, low + length, count)
 
@@ -79,7 +79,7 @@ def test_columns_of_any_window_are_those_of_the_values(
 @given(RECORDS, st.integers(0, 7000))
 def test_the_greatest_and_least_value_of_a_whole_run_are_never_lost(records: list[Step], more: int) -> None:
     log = StepLog(unread)
-    log.extend(records)
+    log.extend(rows_of(records))
 
     found = log.columns("loss", 1, (log.last or 1) + more + 1, 10)
 

@@ -47,7 +47,7 @@ class RunScreen(Screen[None]):
         Binding("r", "resume", "resume", tooltip="Go on from the newest complete checkpoint"),
         Binding("d", "details", "details", show=False, tooltip="Alerts, recoveries, a failed run's traceback and log"),
         Binding("i", "figures", "figures", show=False, tooltip="Speed, MFU, energy, where the time goes; their basis"),
-        Binding("p", "answers", "answers", show=False, tooltip="Predictions of the last evaluation, whole"),
+        Binding("p", "answers", "answers", show=False, tooltip="Predictions of each evaluation, whole"),
         Binding("l", "scale", "scale", tooltip="Logarithmic or linear axis of the plot"),
         Binding("m", "quantity", "plot", tooltip="Plot loss, learning rate, gradient norm, samples/s"),
         Binding(

@@ -50,13 +50,12 @@ class LogPane(TextPane):
         self._show()
 
     def _show(self) -> None:
-        """Only what fits: a pane that is scrolled to its end after each line is painted twice."""
+        """Only what fits, so that nothing is scrolled: a scrolled pane is painted twice."""
         if self.view is None:
             return
         entitle(self, tr("Log of {name}", name=tr(self.view.log_name)))
         lines = list(map(Content, self.view.log_lines)) or [Content(tr("empty so far")).stylize("$quiet")]
         self.say(Content("\n").join(fitting(lines, *self.size)))
-        self.scroll_end(animate=False)
 
 
 def fitting(lines: Sequence[Content], width: int, height: int) -> Sequence[Content]:
