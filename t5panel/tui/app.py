@@ -14,6 +14,7 @@ from textual import work
 from textual.app import App, SystemCommand
 from textual.binding import ActiveBinding, Binding, BindingType
 from textual.command import CommandPalette
+from textual.events import Event, Key, Paste
 from textual.filter import LineFilter
 from textual.screen import Screen
 from textual.theme import ThemeProvider
@@ -27,6 +28,7 @@ from t5panel.tui.services import Services
 from t5panel.tui.taste import remember_theme, remembered_theme
 from t5panel.tui.terminal import POLL_SECONDS, end_on_signals, leave_if_dead
 from t5panel.tui.theme import ANSI, DARK, THEMES, own_variables
+from t5panel.tui.typed_ahead import TypedAhead
 from t5panel.wish import Wish
 
 if TYPE_CHECKING:
@@ -74,6 +76,7 @@ class PanelApp(App[None]):
         self._machine: Machine | None = None
         self._watched: RunDir | None = None
         self._busy = False
+        self._typed = TypedAhead(self, super().on_event)
         for each in THEMES:
             self.register_theme(each)
         self.theme = theme if theme in self.available_themes else DARK.name
@@ -101,6 +104,13 @@ class PanelApp(App[None]):
             yield SystemCommand(title, f"{tr(active.tooltip)} · {self.get_key_display(binding)}", act)
         for command in others:
             yield SystemCommand(tr(command.title), tr(command.help), command.callback, command.discover)
+
+    async def on_event(self, event: Event) -> None:
+        """A key waits for what the one before it did: that may have moved the focus."""
+        if isinstance(event, (Key, Paste)) and not event.is_forwarded:
+            await self._typed.take(event)
+        else:
+            await super().on_event(event)
 
     def get_default_screen(self) -> Screen[None]:
         """The first frame."""

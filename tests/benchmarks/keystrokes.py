@@ -47,6 +47,6 @@ async def _cost(editor: Input, *, delete: bool) -> float:
     if delete:
         editor.action_delete_left()
     else:
-        editor.post_message(Key("2", "2"))
+        editor.app.post_message(Key("2", "2"))
     await asyncio.sleep(SETTLED_SECONDS)
     return 1000 * (time.thread_time() - begin)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from textual.geometry import Region
 from textual.pilot import Pilot
 from textual.widget import Widget
 
@@ -110,9 +111,11 @@ async def settled(pilot: Pilot[None]) -> str:
 
 
 def front_text(pilot: Pilot[None]) -> str:
-    """What is on the screen; of a dialog without what it covers, which is drawn when it likes."""
-    dialogs = pilot.app.screen.query(".dialog")
-    if not dialogs:
+    """What is on the screen; of a dialog or the palette without what it covers, which is drawn when it likes."""
+    front = [
+        part.region for part in pilot.app.screen.query(".dialog, CommandPalette #--input, CommandPalette CommandList")
+    ]
+    if not front:
         return screen_text(pilot)
-    region, strips = dialogs.first().region, pilot.app.screen._compositor.render_strips()
+    region, strips = Region.from_union(front), pilot.app.screen._compositor.render_strips()
     return "\n".join(strip.crop(region.x, region.right).text.rstrip() for strip in strips[region.y : region.bottom])
