@@ -376,6 +376,7 @@ def _read(run: RunDir, clock: Callable[[], float], *, started: bool = False) -> 
 
 
 def _collect_garbage_again() -> None:
-    """The caller may have switched it off for the start; what was loaded by now stays anyway."""
+    """The caller may have switched it off for the start; what was loaded by now and is no garbage stays anyway."""
+    gc.collect()
     gc.freeze()
     gc.enable()

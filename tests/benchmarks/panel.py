@@ -12,7 +12,7 @@ from t5panel.monitor.history import History
 from tests.benchmarks.cost import cpu_milliseconds
 from tests.benchmarks.figure import Figure
 from tests.benchmarks.player import played
-from tests.benchmarks.plots import drawing, reopening, with_steps
+from tests.benchmarks.plots import comparing, drawing, reopening, with_steps
 from tests.benchmarks.screen import Screen, shown
 from tests.house.household import House
 
@@ -20,6 +20,7 @@ RECORDING = Path(__file__).parent.parent / "data" / "recorded-run"
 PANEL = (sys.executable, "-m", "t5panel")
 FIRST_FRAME = "reading the machine"
 PLOT = "Loss per target token"
+SETUP = "rows a step"
 SETTLING_SECONDS = 5.0
 
 
@@ -33,6 +34,7 @@ def recorded_run(house: House, name: str) -> RunDir:
 def panel_figures(house: House, steps: int, *, repeats: int, seconds: float) -> Iterator[Figure]:
     """All figures of the panel; `steps` is the length of the longer one of two runs."""
     yield from first_frames(house, repeats=repeats)
+    yield the_setup(house, seconds)
     short, long = recorded_run(house, "20260101-120000-short"), recorded_run(house, "20260101-110000-long")
     with played(short):
         yield from a_living_run(house, "80 steps", seconds)
@@ -61,6 +63,14 @@ def first_frames(house: House, *, repeats: int) -> Iterator[Figure]:
     )
 
 
+def the_setup(house: House, seconds: float) -> Figure:
+    """The setup without a run, once its plan is there."""
+    with shown(PANEL, house.env) as screen:
+        screen.until(SETUP)
+        screen.rest(min(SETTLING_SECONDS, seconds))
+        return Figure("setup screen", screen.resident, 60, "MiB RSS", "no card, no run")
+
+
 def a_living_run(house: House, what: str, seconds: float) -> Iterator[Figure]:
     """The run screen from its start, then left alone."""
     with shown(PANEL, house.env) as screen:
@@ -77,15 +87,15 @@ def a_living_run(house: House, what: str, seconds: float) -> Iterator[Figure]:
 
 def hidden(screen: Screen, seconds: float) -> Figure:
     """A living run behind the setup."""
-    screen.until("rows a step")
+    screen.until(SETUP)
     screen.rest(min(SETTLING_SECONDS, seconds))
     rate = screen.rest(seconds)
     return Figure("run behind the setup", rate.written / 1e3, 0, "kB/s", f"{rate.cpu:.2f} % of a core")
 
 
 def reopened(run: RunDir, steps: int, *, bar: float) -> Iterator[Figure]:
-    """Read by a view that is the first to do so, and by the next one."""
+    """Read by a view that is the first to do so, by the next one, and by a comparison."""
     run.bookmark.unlink(missing_ok=True)
-    first = reopening(run)
-    again = reopening(run)
+    first, again, compared = reopening(run), reopening(run), comparing(run)
     yield Figure("reopen a run", again, bar, "s CPU", f"{steps:,} steps; read for the first time: {first:.2f} s")
+    yield Figure("compare it", compared, bar, "s CPU", f"{steps:,} steps, opened before")

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 
 from t5panel.contract.layout import RunDir
 from t5panel.contract.records import Start, Step, encode_line
+from t5panel.monitor.compare import read_run
 from t5panel.monitor.history import History
 from t5panel.monitor.steps import StepLog
 from t5panel.tui.widgets.chart import Chart, Curve, draw
@@ -41,6 +42,13 @@ def reopening(run: RunDir) -> float:
     """CPU seconds of reading all that a run says."""
     begin = time.process_time()
     History(run).refresh()
+    return time.process_time() - begin
+
+
+def comparing(run: RunDir) -> float:
+    """CPU seconds of what a comparison reads of a run."""
+    begin = time.process_time()
+    read_run(run)
     return time.process_time() - begin
 
 

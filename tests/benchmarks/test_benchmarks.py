@@ -18,8 +18,9 @@ def test_the_benchmarks_print_every_figure_with_its_bar_and_the_panel_keeps_thos
     living = ("run screen drawn", "run screen", "run screen, 1 Hz", "run screen, 1 Hz", "run behind the setup")
     assert [row.split(" ≤ ")[0].rstrip("0123456789. ") for row in rows] == [
         *("t5panel --version", "t5panel plan", "supervisor, sampling", "supervisor", "headless front"),
-        *("keystroke in the setup", "first frame", "first frame, relative", *living),
-        *("reopen a run", "reopen a run", "plot, any scale", *living),
+        *("keystroke in the setup", "first frame", "first frame, relative", "setup screen", *living),
+        *("reopen a run", "compare it", "reopen a run", "compare it", "plot, any scale", *living),
     ]
-    steady = ("first frame, relative", "supervisor  ", "headless front", "run screen  ", "run behind", "reopen")
+    memory = ("supervisor  ", "headless front", "setup screen", "run screen  ")
+    steady = ("first frame, relative", *memory, "run behind", "reopen", "compare")
     assert [row for row in rows if row.startswith(steady) and " OVER " in row] == []

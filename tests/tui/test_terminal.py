@@ -126,3 +126,15 @@ def test_a_panel_on_a_run_needs_neither_pydantic_nor_yaml_nor_tls() -> None:
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert said.stdout.strip() == "[]"
+
+
+def test_the_setup_needs_no_openssl() -> None:
+    code = (
+        "from t5panel.cli.start import leave_out_hashes_of_openssl, without_ssl\nleave_out_hashes_of_openssl()\n"
+        "with without_ssl(): import asyncio\nimport t5panel.tui.screens.setup, hashlib\n"
+        "print('libcrypto' in open('/proc/self/maps').read(), hashlib.sha256(b'').hexdigest()[:4])"
+    )
+
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert said.stdout.split() == ["False", "e3b0"]

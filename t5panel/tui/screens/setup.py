@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual import work
 from textual.app import ComposeResult
@@ -33,8 +33,6 @@ from t5panel.tui.faults import planning_faults
 from t5panel.tui.fields import PRICE, SAMPLES, ZERO_STAGE, form_fields, read, text_of, value_at
 from t5panel.tui.look_text import lengths_line
 from t5panel.tui.messages import LookedAhead, StartRequested
-from t5panel.tui.screens.data_picker import DataChoice, DataPicker, folder_of
-from t5panel.tui.screens.model_picker import ModelPicker
 from t5panel.tui.screens.save import SaveDialog
 from t5panel.tui.screens.whole_plan import Copied, WholePlanDialog
 from t5panel.tui.services import Services
@@ -45,6 +43,9 @@ from t5panel.tui.widgets.key_bar import KeyBar
 from t5panel.tui.widgets.methods import MethodList, MethodPane
 from t5panel.tui.widgets.plan_pane import PlanPane, PlanState
 from t5panel.wish import Wish
+
+if TYPE_CHECKING:
+    from t5panel.tui.screens.data_picker import DataChoice
 
 PAUSE_SECONDS = 0.15
 """From the last key to the look ahead, which may start an interpreter."""
@@ -187,6 +188,9 @@ class SetupScreen(Screen[None]):
 
     def action_pick(self, key: str) -> None:
         """Choose the value of a setting from what there is."""
+        from t5panel.tui.screens.data_picker import DataPicker, folder_of  # a MiB that most panels never need
+        from t5panel.tui.screens.model_picker import ModelPicker
+
         spec = self._shown_spec()
         if spec is None:
             self.notify(tr("set right what is red first"), severity="warning")
