@@ -53,7 +53,8 @@ for number in range(steps[-1]["step"] + 1, 1 << 60):
     run.log({tag: steps[number % len(steps)][key] for key, tag in names.items()}, step=number)
     time.sleep(1)
 """
-REFERENCES = re.compile(r"""(?:src|href)=["']?([./\w-]+\.(?:js|css))""")
+REFERENCES = re.compile(r"""(?:(?:src|href)=["']?|(?:from|import)\s*["'])([./\w-]+\.(?:js|css))(?=["'?\s>])""")
+"""What a page or a script names that a browser loads at once; what scripts load later is not known without one."""
 
 
 @dataclass(frozen=True)
@@ -120,16 +121,21 @@ def tensorboard(house: House, python: Path) -> Row:
     argv = [str(python.with_name("tensorboard")), "--logdir", str(folder), "--port", str(port)]
     data = "data/plugin/scalars/scalars?run=.&tag=train%2Floss"
     with served(argv, port, data, house.env) as server:
-        page = f"{sum(map(sent_bytes, server.page())) / 1e6:.1f} MB page"
+        page = f"{server.page_bytes() / 1e6:.1f} MB page"
         return server.row(f"TensorBoard {version(python, 'tensorboard')}", page)
 
 
 def llamaboard(house: House, python: Path) -> Row:
     """LlamaBoard, from its start: it shows the loss of runs that it started itself."""
     port = free_port()
-    env = {**house.env, "GRADIO_SERVER_PORT": str(port), "GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1"}
+    server_env = {
+        "GRADIO_SERVER_NAME": "127.0.0.1",
+        "GRADIO_SERVER_PORT": str(port),
+        "GRADIO_ANALYTICS_ENABLED": "False",
+    }
+    env = {**house.env, **server_env, "HF_HUB_OFFLINE": "1"}
     with served([str(python.with_name("llamafactory-cli")), "webui"], port, "", env, cwd=house.home) as server:
-        page = f"{sum(map(sent_bytes, server.page())) / 1e6:.1f} MB page"
+        page = f"{server.page_bytes() / 1e6:.1f} MB page"
         return server.row(f"LlamaBoard {version(python, 'llamafactory')}", page)
 
 
@@ -148,12 +154,17 @@ class Server:
         idle = 100 * (cpu_seconds(self.pid) - cpu) / SECONDS
         return Row(name, self.begun, resident_tree(self.pid), page, idle)
 
-    def page(self) -> Iterator[str]:
-        """The first page and the scripts and styles that it names."""
-        yield self.root
-        text = fetched(self.root)[1]
-        for reference in dict.fromkeys(REFERENCES.findall(text.decode(errors="replace"))):
-            yield urljoin(self.root, reference)
+    def page_bytes(self) -> int:
+        """Of the first page, the scripts and styles that it names, and those that they name."""
+        sent, known, queue = 0, {self.root}, [self.root]
+        while queue:
+            url = queue.pop()
+            size, text = fetched(url)
+            sent += size
+            named = {urljoin(url, name) for name in REFERENCES.findall(text.decode(errors="replace"))}
+            queue += named - known
+            known |= named
+        return sent
 
 
 @contextmanager
@@ -183,11 +194,6 @@ def answers(url: str) -> bool:
         return len(fetched(url)[1]) > len("[]\n")
     except (URLError, ConnectionError):
         return False
-
-
-def sent_bytes(url: str) -> int:
-    """Bytes that a server sends for a page."""
-    return fetched(url)[0]
 
 
 def fetched(url: str) -> tuple[int, bytes]:
