@@ -46,8 +46,10 @@ from t5panel.plan.planning import (
 )
 from t5panel.preflight.calibration import experience, remember
 from t5panel.preflight.cards import card_findings
+from t5panel.preflight.foreign import foreign_findings
 from t5panel.preflight.inspection import inspect
 from t5panel.preflight.machine import read_machine
+from t5panel.preflight.models import config_of
 from t5panel.preflight.place import cache_findings, place_findings
 from t5panel.preflight.system import system_findings
 from t5panel.wish import Wish as Wish  # noqa: PLC0414 - both fronts know it by this name
@@ -123,6 +125,7 @@ def _surroundings(spec: RunSpec, here: Machine, run: RunDir, shape: Shape | None
         *place_findings(run.path, spec, shape),
         *cache_findings(token_cache_home(), spec),
         *system_findings(len(cards)),
+        *foreign_findings(lambda name: config_of(name, os.environ)),
     )
 
 
