@@ -109,7 +109,7 @@ def _dataset_module(
     given = {key: value for key, value in arguments(spec, run).items() if key not in OF_CARDS}
     try:
         settings = factory.parser.get_train_args({**given, "use_cpu": True, "bf16": False})
-    except ValueError as error:
+    except (ImportError, ValueError) as error:
         raise PreflightError.of("llamafactory", f"LLaMA-Factory refuses its arguments: {first_line(error)}") from error
     model_args, data_args, training_args, finetuning_args = settings[:4]
     name = spec.model.name_or_path
@@ -139,7 +139,7 @@ def _read(
     kind = "rm" if stage == "dpo" else stage  # both learn from pairs
     try:
         found: dict[str, Any] = factory.loader.get_dataset(template, *settings, stage=kind, **loaded)
-    except (DatasetGenerationError, RuntimeError, TypeError, ValueError) as error:
+    except (DatasetGenerationError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise why_unreadable(error, sources) from error
     return found
 

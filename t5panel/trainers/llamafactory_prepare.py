@@ -83,7 +83,7 @@ def _read_all(
     Telling(run, "LLaMA-Factory reads the data").show(0, 0)
     try:
         module = _dataset_module(factory, run, spec, tokenizer)
-    except (DatasetGenerationError, TypeError, ValueError) as error:
+    except (DatasetGenerationError, KeyError, TypeError, ValueError) as error:
         raise why_unreadable(error, sources) from error
     counts = Counts()
     for folder, rows in zip(folders, (module.get("train_dataset"), module.get("eval_dataset")), strict=True):

@@ -48,6 +48,9 @@ def _source(run: RunDir, spec: RunSpec, name: str, path: str, key: str) -> Sourc
 
 def why_unreadable(error: Exception, sources: Mapping[str, Source]) -> T5PanelError:
     """What LLaMA-Factory could not read: the bad line of a file, where there is one, else its own words."""
+    if isinstance(error, KeyError):
+        message = f"LLaMA-Factory finds no column {error} in it"
+        return PreflightError.of("data.train", message, "correct `columns` of the data set in dataset_info.json")
     bad = next((line for source in sources.values() if (line := first_bad_line(source))), None)
     problem = bad or str(error.__cause__ or error).strip().splitlines()[0]
     return PreflightError.of("data.train", f"LLaMA-Factory cannot read it: {problem}")
