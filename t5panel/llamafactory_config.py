@@ -55,8 +55,26 @@ RENAMED = {
     "warmup_ratio": "warmup_steps",
     "no_cuda": "use_cpu",
     "dev_ratio": "val_size",
+    "sft_packing": "packing",
+    "prompt_template": "template",
+    "checkpoint_dir": "adapter_name_or_path",
+    "num_layer_trainable": "freeze_trainable_layers",
+    "name_module_trainable": "freeze_trainable_modules",
+    "dpo_beta": "pref_beta",
+    "dpo_loss": "pref_loss",
+    "dpo_ftx": "pref_ftx",
 }
 """Names of earlier versions, and those that took their place with the same values."""
+
+GONE = {
+    "save_safetensors": "weights are always saved as safetensors",
+    "include_tokens_per_second": "tokens per second are always recorded",
+    "disable_version_checking": "the versions are those that were tested",
+    "reserved_label_len": "prompt and answer are cut each by itself",
+}
+"""Keys of earlier versions that have none in their place, with what holds now."""
+EARLIER = "llmtuner"
+"""LLaMA-Factory's package until 0.7."""
 
 OURS = {
     "output_dir": "a run has a folder of its own; --run-dir names it",
@@ -150,9 +168,18 @@ def _rename(reading: _Reading) -> None:
 
 
 def _refuse_unknown(reading: _Reading) -> None:
+    for key in sorted(GONE.keys() & reading.left.keys()):
+        del reading.left[key]
+        reading.notes.append(f"{key} is outdated and has no effect: {GONE[key]}")
     known = constraints_file("llamafactory").with_name("llamafactory-keys.txt").read_text(encoding="utf-8").split()
     for key in sorted(set(reading.left) - set(known)):
-        del reading.left[key]
+        value = reading.left.pop(key)
+        if EARLIER in f"{key} {value}":
+            message = (
+                f"names {EARLIER}, as LLaMA-Factory was called until 0.7: that one does not start with today's packages"
+            )
+            reading.faults.append(Fault(key, message, "remove it: t5panel starts LLaMA-Factory 0.9.5 itself"))
+            continue
         close = difflib.get_close_matches(key, known, 1, 0.6)
         hint = f"did you mean {close[0]}?" if close else "remove it"
         reading.faults.append(Fault(key, "is no key of LLaMA-Factory 0.9.5", hint))

@@ -141,6 +141,18 @@ def test_a_stage_that_llamafactory_cannot_resume_is_refused(folder: Path) -> Non
         load_preset("llamafactory", read_any(config(folder, stage="ppo"), lambda _name: decoder).overrides)
 
 
+def test_what_was_of_llmtuner_is_taken_told_or_named(folder: Path) -> None:
+    read = read_config(config(folder, packing=None, sft_packing=False, save_safetensors=True))
+    with pytest.raises(UsageError) as error:
+        read_config(config(folder, command="deepspeed --num_gpus=3 -m llmtuner.cli train mine.yaml"))
+
+    assert "sft_packing is outdated: taken as packing: False" in read.notes
+    assert "save_safetensors is outdated and has no effect: weights are always saved as safetensors" in read.notes
+    [fault] = error.value.faults
+    assert fault.message.startswith("names llmtuner, as LLaMA-Factory was called until 0.7")
+    assert fault.hint == "remove it: t5panel starts LLaMA-Factory 0.9.5 itself"
+
+
 def test_every_needed_change_is_named_at_once(folder: Path) -> None:
     with pytest.raises(UsageError) as error:
         read_config(
