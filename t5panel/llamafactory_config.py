@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from t5panel.contract.deepspeed_keys import FILLED_FROM_TRAIN
 from t5panel.contract.environments import constraints_file
-from t5panel.contract.llamafactory_keys import PASSED
+from t5panel.contract.llamafactory_keys import NEEDED, PASSED, SAME_FOR_T5
+from t5panel.contract.model_files import is_decoder
 from t5panel.contract.paths import user_path
+from t5panel.contract.spec import TrainSpec
 from t5panel.errors import Fault, UsageError
 from t5panel.presets import read_document
 
@@ -43,6 +45,9 @@ TRAIN_KEYS = (
 )
 """Keys that have the same name and meaning in `train`."""
 
+CHOICES = {name: (None, *get_args(TrainSpec.model_fields[name].annotation)) for name in ("lr_scheduler_type", "optim")}
+"""Values of those that are settings of all methods."""
+
 RENAMED = {
     "evaluation_strategy": "eval_strategy",
     "per_gpu_train_batch_size": "per_device_train_batch_size",
@@ -50,23 +55,26 @@ RENAMED = {
     "warmup_ratio": "warmup_steps",
     "no_cuda": "use_cpu",
     "dev_ratio": "val_size",
+    "sft_packing": "packing",
+    "prompt_template": "template",
+    "checkpoint_dir": "adapter_name_or_path",
+    "num_layer_trainable": "freeze_trainable_layers",
+    "name_module_trainable": "freeze_trainable_modules",
+    "dpo_beta": "pref_beta",
+    "dpo_loss": "pref_loss",
+    "dpo_ftx": "pref_ftx",
 }
 """Names of earlier versions, and those that took their place with the same values."""
 
-NEEDED = {
-    "stage": ("sft", "any other stage trains an encoder-decoder as if it were a decoder"),
-    "do_train": (True, "t5panel trains"),
-    "finetuning_type": ("full", "adapters were not tested with an encoder-decoder"),
-    "packing": (False, "rows packed into one would be read by the encoder together"),
-    "neat_packing": (False, "rows packed into one would be read by the encoder together"),
-    "train_on_prompt": (False, "the prompt would be in the answer"),
-    "mask_history": (False, "T5 learns from one prompt and one answer"),
-    "fp16": (False, "it overflows in T5; use bf16"),
-    "pure_bf16": (False, "it was not tested with T5; use bf16"),
-    "streaming": (False, "rows are tokenised once, and mapped from files"),
-    "resume_from_checkpoint": (None, "t5panel resume RUN goes on with a run"),
+GONE = {
+    "save_safetensors": "weights are always saved as safetensors",
+    "include_tokens_per_second": "tokens per second are always recorded",
+    "disable_version_checking": "the versions are those that were tested",
+    "reserved_label_len": "prompt and answer are cut each by itself",
 }
-"""Keys that must have one value for a T5, with the reason."""
+"""Keys of earlier versions that have none in their place, with what holds now."""
+EARLIER = "llmtuner"
+"""LLaMA-Factory's package until 0.7."""
 
 OURS = {
     "output_dir": "a run has a folder of its own; --run-dir names it",
@@ -92,6 +100,14 @@ OURS = {
 """Keys that t5panel decides itself, with what it does."""
 
 
+DECODER_NEEDED = {name: NEEDED[name] for name in ("do_train", "streaming", "resume_from_checkpoint")}
+_LEFT_TO_IT = ("flash_attn", "use_reentrant_gc", "ddp_find_unused_parameters")
+DECODER_OURS = {name: text for name, text in OURS.items() if name not in _LEFT_TO_IT} | dict.fromkeys(
+    ("do_predict", "predict_with_generate"), "t5panel trains; llamafactory-cli predicts"
+)
+"""The same for a decoder-only model, which all else is left to LLaMA-Factory of."""
+
+
 @dataclass
 class _Reading:
     """One YAML being taken apart."""
@@ -101,6 +117,7 @@ class _Reading:
     passed: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
+    decoder_only: bool = False
 
     def take(self, key: str) -> Any:  # noqa: ANN401 - any YAML value
         """The value of a key, or LLaMA-Factory's default; it is done with."""
@@ -117,18 +134,20 @@ class Config:
     """What is outdated, or decided otherwise."""
 
 
-def read_config(name: str) -> Config:
-    """A LLaMA-Factory YAML as overrides of a preset.
+def read_config(name: str, config_of: Callable[[str], Mapping[str, Any] | None]) -> Config:
+    """A LLaMA-Factory YAML as overrides of a preset; `config_of` gives a model's config.json, where it can be had.
 
-    Raises: UsageError with every key that is unknown or cannot be had with an encoder-decoder.
+    Raises: UsageError with every key that is unknown or cannot be had with the model.
     """
     path = user_path(name, "--config")
     if not path.is_file():
         raise UsageError.of("--config", f"no file {name}")
     reading = _Reading(dict(read_document(path)))
+    config = config_of(str(reading.left.get("model_name_or_path")))
+    reading.decoder_only = config is not None and is_decoder(config)
     for step in (_rename, _refuse_unknown, _need, _leave_to_us, _take_model, _take_training, _take_engine, _take_data):
         step(reading)
-    _refuse_rest(reading)
+    (_pass_rest if reading.decoder_only else _refuse_rest)(reading)
     if reading.faults:
         raise UsageError(Fault(f"{name}: {fault.where}", fault.message, fault.hint) for fault in reading.faults)
     if reading.passed:
@@ -149,23 +168,32 @@ def _rename(reading: _Reading) -> None:
 
 
 def _refuse_unknown(reading: _Reading) -> None:
+    for key in sorted(GONE.keys() & reading.left.keys()):
+        del reading.left[key]
+        reading.notes.append(f"{key} is outdated and has no effect: {GONE[key]}")
     known = constraints_file("llamafactory").with_name("llamafactory-keys.txt").read_text(encoding="utf-8").split()
     for key in sorted(set(reading.left) - set(known)):
-        del reading.left[key]
+        value = reading.left.pop(key)
+        if EARLIER in f"{key} {value}":
+            message = (
+                f"names {EARLIER}, as LLaMA-Factory was called until 0.7: that one does not start with today's packages"
+            )
+            reading.faults.append(Fault(key, message, "remove it: t5panel starts LLaMA-Factory 0.9.5 itself"))
+            continue
         close = difflib.get_close_matches(key, known, 1, 0.6)
         hint = f"did you mean {close[0]}?" if close else "remove it"
         reading.faults.append(Fault(key, "is no key of LLaMA-Factory 0.9.5", hint))
 
 
 def _need(reading: _Reading) -> None:
-    for key, (needed, reason) in NEEDED.items():
+    for key, (needed, reason) in (DECODER_NEEDED if reading.decoder_only else NEEDED).items():
         value = reading.left.pop(key, needed)
         if value != needed and value is not None:
             reading.faults.append(Fault(key, f"is {value}: {reason}", f"set {key}: {json.dumps(needed)}"))
 
 
 def _leave_to_us(reading: _Reading) -> None:
-    for key, instead in OURS.items():
+    for key, instead in (DECODER_OURS if reading.decoder_only else OURS).items():
         if key in reading.left and reading.left.pop(key) not in (False, None, "none", "auto", "disabled"):
             reading.notes.append(f"{key} has no effect: {instead}")
 
@@ -176,16 +204,22 @@ def _take_model(reading: _Reading) -> None:
     reading.found |= {
         "model.name_or_path": name,
         "model.from_scratch": bool(reading.take("train_from_scratch")),
-        "data.max_source_length": (longest := reading.take("cutoff_len")),
-        "data.max_target_length": longest,
         "train.gradient_checkpointing": not reading.take("disable_gradient_checkpointing"),
     }
+    longest = reading.take("cutoff_len")
+    if reading.decoder_only:
+        reading.found["model.decoder_only"] = True
+        reading.passed["cutoff_len"] = longest
+    else:
+        reading.found |= {"data.max_source_length": longest, "data.max_target_length": longest}
     if reading.take("use_cpu"):
         reading.found["device"] = "cpu"
 
 
 def _take_training(reading: _Reading) -> None:
     for key in TRAIN_KEYS:
+        if reading.decoder_only and reading.left.get(key) not in CHOICES.get(key, (reading.left.get(key),)):
+            continue  # one of LLaMA-Factory's many
         if (value := reading.take(key)) is not None:
             reading.found[f"train.{key}"] = value
     if reading.found.get("train.max_steps", 1) <= 0:
@@ -220,6 +254,8 @@ def _take_engine(reading: _Reading) -> None:
 def _take_data(reading: _Reading) -> None:
     for key in sorted(PASSED & set(reading.left)):
         reading.passed[key] = reading.left.pop(key)
+    if not reading.decoder_only and (template := reading.left.pop("template", None)) not in SAME_FOR_T5:
+        reading.notes.append(f"template: {template} has no effect: T5 reads the prompt as it is")
     folder = user_path(str(reading.passed.get("dataset_dir", "data")), "dataset_dir").absolute()
     reading.passed["dataset_dir"] = str(folder)
     names = reading.passed.get("dataset")
@@ -255,6 +291,11 @@ def _registered(folder: Path, names: list[str]) -> tuple[list[Path], list[Fault]
             if not file.exists():
                 faults.append(Fault("dataset", f"{name!r}: no file or folder {file}", f"see {register}"))
     return files, faults
+
+
+def _pass_rest(reading: _Reading) -> None:
+    """What t5panel does not decide of a decoder-only model."""
+    reading.passed |= {key: value for key, value in reading.left.items() if value is not None}
 
 
 def _refuse_rest(reading: _Reading) -> None:

@@ -34,11 +34,22 @@ from t5panel.monitor.runs import read_info, read_state
 from t5panel.plan.forecast import NOTHING_KNOWN, Experience
 from t5panel.plan.machine import Machine
 from t5panel.plan.memory import CardMemory
-from t5panel.plan.planning import Finding, Plan, glance, make_plan, resolve_device, used_cards, wants_rehearsal
+from t5panel.plan.planning import (
+    Finding,
+    Plan,
+    glance,
+    make_plan,
+    memory_label,
+    resolve_device,
+    used_cards,
+    wants_rehearsal,
+)
 from t5panel.preflight.calibration import experience, remember
 from t5panel.preflight.cards import card_findings
+from t5panel.preflight.foreign import foreign_findings
 from t5panel.preflight.inspection import inspect
 from t5panel.preflight.machine import read_machine
+from t5panel.preflight.models import config_of
 from t5panel.preflight.place import cache_findings, place_findings
 from t5panel.preflight.system import system_findings
 from t5panel.wish import Wish as Wish  # noqa: PLC0414 - both fronts know it by this name
@@ -76,6 +87,9 @@ def prospect(wish: Wish, *, machine: Machine | None = None) -> Prospect:
     here = machine or read_machine()
     preset = resolved_preset(wish, here)
     inspection = inspect(preset.spec)
+    if inspection.decoder_only:
+        model = preset.spec.model.model_copy(update={"decoder_only": True})
+        preset = replace(preset, spec=preset.spec.model_copy(update={"model": model}))
     run = RunDir(_run_path(wish, preset.name))
     around = _surroundings(preset.spec, here, run, inspection.shape) if here.ours else ()
     rehearsal = wants_rehearsal(preset.spec, here)
@@ -111,6 +125,7 @@ def _surroundings(spec: RunSpec, here: Machine, run: RunDir, shape: Shape | None
         *place_findings(run.path, spec, shape),
         *cache_findings(token_cache_home(), spec),
         *system_findings(len(cards)),
+        *foreign_findings(lambda name: config_of(name, os.environ)),
     )
 
 
@@ -393,6 +408,7 @@ def _plan_record(plan: Plan) -> dict[str, Any]:
     """What of a plan is compared with the run when it has ended."""
     return {
         "verdict": plan.verdict,
+        "memory": memory_label(plan),
         "effective_batch": plan.spec.effective_batch,
         "world_size": plan.spec.num_gpus,
         "shape": asdict(plan.shape) if plan.shape is not None else None,

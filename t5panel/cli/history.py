@@ -39,7 +39,7 @@ def runs(*, as_json: bool) -> None:
         note(tr("no runs yet; start one with: t5panel --preset deepspeed --no-ui"))
     for snapshot, _ in found:
         cells = run_row(snapshot)
-        say("".join(map(left, cells, (32, 22, 12, 12, 0))))
+        say("".join(map(left, cells, (32, 22, 13, 12, 0))))
 
 
 @click.command("note")

@@ -37,9 +37,10 @@ def doctor(*, preset: str, as_json: bool) -> None:
 @click.command()
 @click.argument("name", metavar="ENVIRONMENT")
 @click.option("--remove", "removing", is_flag=True, help="Delete it.")
+@click.option("--force", is_flag=True, help="Delete it although runs use it.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @ends_with_exit_code
-def setup(*, name: str, removing: bool, as_json: bool) -> None:
+def setup(*, name: str, removing: bool, force: bool, as_json: bool) -> None:
     """Make the environment of a method that cannot live in the panel's own: llamafactory."""
     from t5panel.contract.environments import ENVIRONMENTS, read_environment
     from t5panel.launch.environment import DISK_BYTES, DOWNLOAD_BYTES, remove, set_up
@@ -48,7 +49,7 @@ def setup(*, name: str, removing: bool, as_json: bool) -> None:
     if known is None:
         raise UsageError.of("setup", f"no environment {name!r}", f"known: {', '.join(ENVIRONMENTS)}")
     if removing:
-        removed = remove(known)
+        removed = remove(known, force=force)
         note(f"{name}: removed" if removed else f"{name}: there is none")
     elif read_environment(known).condition != "ready":
         need, download = DISK_BYTES[known] / 1e6, DOWNLOAD_BYTES[known] / 1e6

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -71,8 +72,9 @@ def _config(name: str | None) -> Mapping[str, Any]:
     if name is None:
         return {}
     from t5panel.llamafactory_config import read_config
+    from t5panel.preflight.models import config_of
 
-    config = read_config(name)
+    config = read_config(name, lambda model: config_of(model, os.environ, download=True))
     for text in config.notes:
         note(f"{name}: {text}")
     return config.overrides

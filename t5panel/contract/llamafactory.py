@@ -63,14 +63,15 @@ def files_of(spec: RunSpec, run: RunDir) -> Mapping[Path, str]:
 def arguments(spec: RunSpec, run: RunDir) -> dict[str, Any]:
     """Every argument of a run but `max_steps` of one that counts epochs, which takes the number of rows.
 
-    When to log, evaluate and save is said by t5panel at each step, so that all methods do it alike.
+    When to log, evaluate and save is said by t5panel at each step, so that all methods do it alike. Of a decoder-only
+    model all else is LLaMA-Factory's own way, which `llamafactory` of the spec may change.
     """
+    special = _decoder(spec, run) if spec.model.decoder_only else {**_model(spec, run), **_data(spec, run)}
     return {
         "stage": "sft",
         "do_train": True,
         "finetuning_type": "full",
-        **_model(spec, run),
-        **_data(spec, run),
+        **special,
         **_training(spec),
         **({"deepspeed": str(engine_file(run))} if spec.deepspeed is not None else {}),
         "output_dir": str(output_folder(run)),
@@ -96,6 +97,24 @@ def _data(spec: RunSpec, run: RunDir) -> dict[str, Any]:
         own["eval_dataset"] = HELD_OUT
     longest = max(spec.data.max_source_length, spec.data.max_target_length)
     return {**own, "template": "default", "cutoff_len": longest, "packing": False}
+
+
+def tokenized_folder(run: RunDir) -> Path:
+    """The rows of a decoder-only model, as LLaMA-Factory keeps them."""
+    return run.cache / "tokenized"
+
+
+def _decoder(spec: RunSpec, run: RunDir) -> dict[str, Any]:
+    data = _data(spec, run)
+    del data["template"], data["packing"]  # its own: the tokenizer's template, and packed rows in stage pt alone
+    return {
+        **data,
+        "model_name_or_path": spec.model.name_or_path,
+        "train_from_scratch": spec.model.from_scratch,
+        "disable_gradient_checkpointing": not spec.train.gradient_checkpointing,
+        "cutoff_len": spec.data.max_source_length + spec.data.max_target_length,  # it cuts prompt and answer together
+        "tokenized_path": str(tokenized_folder(run)),
+    }
 
 
 def has_own_register(spec: RunSpec) -> bool:
@@ -128,7 +147,7 @@ def _training(spec: RunSpec) -> dict[str, Any]:
         "eval_strategy": "no",
         "save_strategy": "no",
         "logging_nan_inf_filter": False,
-        "ignore_data_skip": True,
+        "ignore_data_skip": not spec.model.decoder_only,  # our rows begin at the step that is resumed
         "remove_unused_columns": False,
         "ddp_find_unused_parameters": False,
         "disable_tqdm": True,
@@ -148,7 +167,7 @@ def engine_settings(spec: RunSpec) -> dict[str, Any]:
         "gradient_accumulation_steps": "auto",
         "gradient_clipping": "auto",
         "bf16": {"enabled": "auto"},
-        "fp16": {"enabled": False},
+        "fp16": {"enabled": "auto" if spec.model.decoder_only else False},
         "zero_allow_untested_optimizer": True,
         "steps_per_print": NEVER,
     }

@@ -19,12 +19,16 @@ def identity_of_spec(spec: RunSpec, *, data: dict[str, Any], held_out: int | Non
         method=spec.method,
         zero_stage=spec.zero_stage,
         # Also without ZeRO DeepSpeed's bf16 optimizer keeps its master weights in one part a rank.
-        sharded=spec.method == "deepspeed" and (spec.zero_stage > 0 or spec.train.bf16),
+        sharded=_has_engine(spec) and (spec.zero_stage > 0 or spec.train.bf16),
         world_size=spec.num_gpus,
         per_device_train_batch_size=spec.train.per_device_train_batch_size,
         gradient_accumulation_steps=spec.train.gradient_accumulation_steps,
         seed=spec.train.seed,
     )
+
+
+def _has_engine(spec: RunSpec) -> bool:
+    return spec.method == "deepspeed" or (spec.method == "llamafactory" and spec.deepspeed is not None)
 
 
 def reasons_against(saved: Identity, now: Identity) -> Iterator[str]:

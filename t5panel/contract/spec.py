@@ -79,6 +79,8 @@ class ModelSpec(Part):
     """Start from random weights of the model's shape instead of its trained weights."""
     attn_implementation: Literal["sdpa", "eager"] = "sdpa"
     """Attention kernel; flex_attention is refused because its T5 bias gradient is wrong."""
+    decoder_only: bool = False
+    """A decoder alone, which method llamafactory leaves to LLaMA-Factory; found by looking at the model."""
 
 
 class DataSpec(Part):
@@ -226,8 +228,16 @@ def _disagreements(spec: RunSpec) -> list[tuple[str, str]]:
     if spec.gpus is not None and len(set(spec.gpus)) != spec.num_gpus:
         text = f"gpus {spec.gpus} names {len(set(spec.gpus))} cards but num_gpus is {spec.num_gpus}"
         found.append(("num_gpus", text))
-    attention, validation = spec.model.attn_implementation, spec.data.validation
-    strange = llamafactory_keys.faults_of(spec.method, spec.llamafactory, attention=attention, validation=validation)
+    if spec.model.decoder_only and spec.method != "llamafactory":
+        text = f"method {spec.method!r} trains encoder-decoder models; a decoder-only one takes llamafactory"
+        found.append(("model.decoder_only", text))
+    strange = llamafactory_keys.faults_of(
+        spec.method,
+        spec.llamafactory,
+        attention=spec.model.attn_implementation,
+        validation=spec.data.validation,
+        decoder_only=spec.model.decoder_only,
+    )
     found += [("llamafactory", text) for text in strange]
     if spec.deepspeed is not None:
         found += [("deepspeed", text) for text in _deepspeed_faults(spec, spec.deepspeed)]

@@ -31,6 +31,10 @@ RENDEZVOUS = ("--rdzv_backend=c10d", "--rdzv_conf=store_type=file,keep_alive_int
 with each sign of life, which nobody needs on one machine."""
 
 
+OTHER_WAYS = ("USE_MCA", "USE_RAY", "USE_KT", "USE_V1", "LLAMABOARD_ENABLED", "ALLOW_EXTRA_ARGS")
+"""Variables of a shell by which LLaMA-Factory would train in another way than was tested, or pass over its keys."""
+
+
 @dataclass(frozen=True)
 class Command:
     """A process to start: argv, what its environment has beyond ours, and the files it reads (path → text)."""
@@ -107,6 +111,8 @@ def _environment(spec: RunSpec, run: RunDir, cores: int) -> dict[str, str]:
         # A cache of our own: a killed build leaves a lock there that would hang every other program of this Python.
         "TORCH_EXTENSIONS_DIR": str(run.cache / "torch_extensions"),
     }
+    if spec.method == "llamafactory":
+        env |= dict.fromkeys(OTHER_WAYS, "0")
     if spec.device == "cpu":
         return {
             **env,
@@ -164,6 +170,8 @@ def _torchrun(spec: RunSpec, run: RunDir, python: str, module: str, env: dict[st
 def _llamafactory_cli(spec: RunSpec, run: RunDir, python: str, env: dict[str, str]) -> Command:
     # It starts torchrun itself, with a fixed command line: torchrun takes from the environment what is not in there.
     own = {
+        **dict.fromkeys(("NNODES", "MIN_NNODES", "MAX_NNODES"), "1"),
+        **dict.fromkeys(("NODE_RANK", "MAX_RESTARTS"), "0"),
         "FORCE_TORCHRUN": "1",
         "NPROC_PER_NODE": str(spec.num_gpus),
         "MASTER_ADDR": "127.0.0.1",

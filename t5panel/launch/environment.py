@@ -31,9 +31,10 @@ from t5panel.contract.environments import (
     setup_command,
     site_packages,
 )
-from t5panel.contract.layout import write_atomic
-from t5panel.errors import PreflightError, UsageError
+from t5panel.contract.layout import RunDir, all_runs, runs_home, write_atomic
+from t5panel.errors import Fault, PreflightError, UsageError
 from t5panel.launch.locks import take_lock
+from t5panel.monitor.runs import read_info, read_state
 
 DISK_BYTES: dict[EnvironmentName, int] = {"llamafactory": 650_000_000}
 """What it fills. Source: measured, Python 3.11, the constraints of this version: 608 MB."""
@@ -95,19 +96,39 @@ def _make_venv(folder: Path) -> None:
     _run(argv, "a virtual environment cannot be made", VENV_HINT)
 
 
-def remove(name: EnvironmentName) -> bool:
+def remove(name: EnvironmentName, *, force: bool = False) -> bool:
     """Delete an environment; False when there is none. What it links to stays.
 
-    Raises: UsageError while it is being set up.
+    Raises: UsageError while it is being set up; PreflightError while runs use it, unless by `force`.
     """
     folder = environment_path(name)
     if not folder.exists():
         return False
     with _alone(folder):
+        if not force and (runs := runs_in(name)):
+            raise PreflightError(
+                Fault(
+                    name, f"run {run.run_id} uses it, {read_state(run).phase}", f"t5panel stop {run.run_id}, or --force"
+                )
+                for run in runs
+            )
         finished_file(folder).unlink(missing_ok=True)  # a deletion that is cut short leaves none that looks whole
         shutil.rmtree(folder)
     _lock_of(folder).unlink(missing_ok=True)
     return True
+
+
+def runs_in(name: EnvironmentName) -> tuple[RunDir, ...]:
+    """The living runs, paused and queued ones too, whose ranks are of an environment."""
+    python = str(python_in(environment_path(name)))
+    return tuple(run for run in all_runs(runs_home()) if read_state(run).alive and _interpreter_of(run) == python)
+
+
+def _interpreter_of(run: RunDir) -> str:
+    try:
+        return read_info(run).interpreter
+    except UsageError:  # its description is damaged, and it is no run that could go on
+        return ""
 
 
 def size_of(folder: Path) -> int:

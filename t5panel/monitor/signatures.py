@@ -404,6 +404,15 @@ TABLE = (
         anywhere=True,
     ),
     Signature(
+        "missing-package",
+        (
+            r"No package metadata was found for The '(?P<package>[\w.-]+)[^']*' distribution",
+            r"You need to install `(?P<package>[\w.-]+)` in order to",
+        ),
+        "{who} was asked for what the package {package} does, which is not installed",
+        "`pip install {package}` with the Python that `t5panel plan` shows, or leave out the setting that needs it",
+    ),
+    Signature(
         "import",
         (
             r"(?P<words>cannot import name '[^']*' from (?:partially initialized module )?'[^']*')",
@@ -482,8 +491,26 @@ TABLE = (
     Signature(
         "data-registry",
         (r"dataset_info\.json", r"Undefined dataset \S+ in"),
-        "{who} found no data registry: {gist}",
-        "name the data file itself: `--set data.train=/path/file.parquet`; t5panel writes the registry",
+        "{who} found no such data set: {gist}",
+        "name one of its dataset_info.json, or the data file itself: `--set data.train=/path/file.parquet`",
+    ),
+    Signature(
+        "llamafactory-arguments",
+        (r"(?P<words>Some keys are not used by the HfArgumentParser: [^\n]*)",),
+        "{who} was given settings that LLaMA-Factory does not know: {words}",
+        "correct or remove them in the YAML of --config or in `--set llamafactory.…`",
+    ),
+    Signature(
+        "llamafactory-template",
+        (r"Template (?P<template>\S+) does not exist",),
+        "{who} found no template {template} in LLaMA-Factory",
+        "leave `llamafactory.template` out for the tokenizer's own, or name another: `--set llamafactory.template=…`",
+    ),
+    Signature(
+        "lora-target",
+        (r"Target modules \{?(?P<words>[^\n}]{1,200})\}? not found in the base model",),
+        "{who} found no modules {words} in the model to adapt",
+        "`--set llamafactory.lora_target=all` adapts every linear layer; else name modules that the model has",
     ),
     Signature(
         "data-row",
@@ -516,6 +543,13 @@ TABLE = (
         ),
         "{who} missed the column {column} in the data",
         "name the columns: `--set data.prompt_column=… --set data.response_column=…`",
+    ),
+    Signature(
+        "column",
+        (r"KeyError: '(?P<column>[^']+)'",),
+        "{who} missed the column {column} in the data",
+        "correct the columns of this data set in dataset_info.json, or name the file itself: `--set data.train=…`",
+        context=r"llamafactory/data/converter\.py",
     ),
     Signature(
         "deepspeed-config",
@@ -555,7 +589,7 @@ TABLE = (
     ),
     Signature(
         "missing-file",
-        (r"FileNotFoundError: (?P<words>[^\n]*)",),
+        (r"FileNotFoundError: (?P<words>[^\n]*)", r"ValueError: (?P<words>File \S+ not found)"),
         "{who} missed a file: {words}",
         "a path of `model` or `data` was moved; " + _RESUME,
     ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from t5panel.contract.memory_table import minor
 from t5panel.contract.records import Severity
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from t5panel.contract.spec import RunSpec
     from t5panel.presets import Preset
 
+NOT_CHECKED = "not checked by t5panel's memory plan"
+"""The label of a run whose memory nobody foretells."""
 LESS_MEMORY = "a smaller batch with more accumulation, gradient_checkpointing=true, or another card"
 
 
@@ -58,15 +60,22 @@ class Plan:
     """Of the packages that the ranks will import."""
 
     @property
-    def verdict(self) -> Verdict:
-        """The worst of the cards and the host."""
+    def verdict(self) -> Verdict | Literal["unchecked"]:
+        """The worst of the cards and the host; a decoder-only model is not checked."""
+        if self.spec.model.decoder_only:
+            return "unchecked"
         verdicts = {card.verdict for card in self.cards} | ({self.ram.verdict} if self.ram else set())
-        return next((verdict for verdict in ("no", "tight") if verdict in verdicts), "fits")
+        return "no" if "no" in verdicts else "tight" if "tight" in verdicts else "fits"
 
     @property
     def errors(self) -> tuple[Finding, ...]:
         """The findings that block a start."""
         return tuple(finding for finding in self.findings if finding.severity == "error")
+
+
+def memory_label(plan: Plan) -> str | None:
+    """What stands beside a plan instead of figures of memory; None where there are such."""
+    return NOT_CHECKED if plan.verdict == "unchecked" else None
 
 
 def wants_rehearsal(spec: RunSpec, machine: Machine) -> bool:

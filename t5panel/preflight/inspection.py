@@ -16,7 +16,7 @@ from t5panel.contract.llamafactory import has_own_register
 from t5panel.contract.shapes import Shape, builtin_shape, is_builtin
 from t5panel.contract.versions import PACKAGES, installed_versions
 from t5panel.errors import Fault
-from t5panel.plan.planning import Finding
+from t5panel.plan.planning import NOT_CHECKED, Finding
 
 if TYPE_CHECKING:
     from t5panel.contract.spec import RunSpec
@@ -24,12 +24,20 @@ if TYPE_CHECKING:
 TIMEOUT_SECONDS = 180
 NEEDED_TRANSFORMERS = (5, 23)
 INSTALL_HINT = "install t5panel and its dependencies into that interpreter"
+UNCHECKED = Finding(
+    "warning",
+    "memory.unchecked",
+    NOT_CHECKED,
+    "a decoder-only model is LLaMA-Factory's business: whether it fits, its first steps show",
+)
+"""What is said of a model whose memory the plan knows nothing about."""
 
 
 class _Report(msgspec.Struct, frozen=True):
     versions: dict[str, str]
     config: dict[str, Any] | None
     faults: list[dict[str, str]]
+    decoder_only: bool = False
 
 
 @dataclass(frozen=True)
@@ -39,6 +47,7 @@ class Inspection:
     shape: Shape | None
     versions: Mapping[str, str]
     findings: tuple[Finding, ...]
+    decoder_only: bool = False
 
 
 def inspect(spec: RunSpec) -> Inspection:
@@ -73,14 +82,16 @@ def _ask_interpreter(spec: RunSpec) -> Inspection:
         report = msgspec.json.decode(answer.stdout.strip().rpartition(b"\n")[2], type=_Report)
     except msgspec.DecodeError:
         return _no_answer(f"{python} is no Python that knows t5panel: {_last_words(answer.stdout)}", INSTALL_HINT)
-    faults = tuple(_finding(Fault(**fault)) for fault in report.faults)
+    findings = (*(_finding(Fault(**fault)) for fault in report.faults), *_version_findings(spec, report.versions))
+    if report.decoder_only:
+        return Inspection(None, report.versions, (*findings, UNCHECKED), decoder_only=True)
     name = spec.model.name_or_path
     shape = (
         builtin_shape(name)
         if is_builtin(name)
         else shape_of_config(report.config, from_scratch=spec.model.from_scratch)
     )
-    return Inspection(shape, report.versions, (*faults, *_version_findings(spec, report.versions)))
+    return Inspection(shape, report.versions, findings)
 
 
 def _no_answer(message: str, hint: str) -> Inspection:

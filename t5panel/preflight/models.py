@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from t5panel.contract.model_files import T5_TYPES, TOKENIZER_FILES, WEIGHT_FILES
-from t5panel.contract.shapes import PREFIX, SHAPES, Shape
+from t5panel.contract.model_files import T5_TYPES, TOKENIZER_FILES, WEIGHT_FILES, is_decoder
+from t5panel.contract.shapes import PREFIX, SHAPES, Shape, is_builtin
 from t5panel.preflight.inspection import shape_of_config
 
 Home = Literal["builtin", "cache", "folder"]
@@ -26,6 +26,7 @@ class Model:
     size: int = 0
     """Bytes of its weights on the disk; 0 for a built-in shape, which starts at random."""
     fault: str = ""
+    decoder_only: bool = False
 
 
 def builtin_models() -> tuple[Model, ...]:
@@ -43,23 +44,42 @@ def hub_cache(environ: Mapping[str, str]) -> Path:
     return Path(cache).expanduser() / "huggingface" / "hub"
 
 
-def cached_models(cache: Path) -> tuple[Model, ...]:
-    """Every model of the hub's cache, those that can be trained first.
+def cached_models(cache: Path, *, decoders: bool = False) -> tuple[Model, ...]:
+    """Every model of the hub's cache, those that can be trained first; also `decoders` where their method is chosen.
 
     Raises: OSError when the cache cannot be read.
     """
     repos = sorted(cache.glob(f"{REPO}*")) if cache.is_dir() else []
-    found = (_model(repo.name.removeprefix(REPO).replace("--", "/"), "cache", _snapshot(repo)) for repo in repos)
+    names = ((repo.name.removeprefix(REPO).replace("--", "/"), _snapshot(repo)) for repo in repos)
+    found = (_model(name, "cache", snapshot, decoders=decoders) for name, snapshot in names)
     return tuple(sorted(found, key=lambda model: bool(model.fault)))
 
 
-def folder_models(folder: Path) -> tuple[Model, ...]:
+def config_of(name: str, environ: Mapping[str, str], *, download: bool = False) -> dict[str, Any] | None:
+    """The config.json of a model: of a folder, of the hub's cache, or by `download`; None where there is none."""
+    for folder in (Path(name).expanduser(), _snapshot(hub_cache(environ) / f"{REPO}{name.replace('/', '--')}")):
+        if folder is not None and (config := _read_json(folder / "config.json")) is not None:
+            return config
+    return _downloaded(name) if download and not Path(name).exists() and not is_builtin(name) else None
+
+
+def _downloaded(name: str) -> dict[str, Any] | None:
+    from huggingface_hub import hf_hub_download
+
+    try:
+        return _read_json(Path(hf_hub_download(name, "config.json")))
+    except (OSError, ValueError):  # no such model, no network, or told to stay offline: whoever loads it will say so
+        return None
+
+
+def folder_models(folder: Path, *, decoders: bool = False) -> tuple[Model, ...]:
     """The models in a folder: itself, and each folder in it that has a config.json.
 
     Raises: OSError when it cannot be read.
     """
     inside = sorted(path for path in folder.iterdir() if not path.name.startswith(".") and path.is_dir())
-    return tuple(_model(str(path), "folder", path) for path in (folder, *inside) if (path / "config.json").is_file())
+    found = (path for path in (folder, *inside) if (path / "config.json").is_file())
+    return tuple(_model(str(path), "folder", path, decoders=decoders) for path in found)
 
 
 def _snapshot(repo: Path) -> Path | None:
@@ -74,16 +94,19 @@ def _snapshot(repo: Path) -> Path | None:
     return max(found, key=lambda path: path.stat().st_mtime, default=None)
 
 
-def _model(name: str, home: Home, folder: Path | None) -> Model:
+def _model(name: str, home: Home, folder: Path | None, *, decoders: bool) -> Model:
     if folder is None or not (folder / "config.json").is_file():
         return Model(name, home, fault="no config.json was downloaded")
     config = _read_json(folder / "config.json")
     if config is None:
         return Model(name, home, fault="its config.json cannot be read")
-    if fault := _kind_fault(config):
+    decoder_only = decoders and is_decoder(config)
+    if not decoder_only and (fault := _kind_fault(config)):
         return Model(name, home, fault=fault)
     weights = list(_weights(folder))
     size = sum(path.stat().st_size for path in weights if path.is_file())
+    if decoder_only:
+        return Model(name, home, None, size, _files_fault(folder, weights), decoder_only=True)
     return Model(name, home, shape_of_config(config), size, _files_fault(folder, weights))
 
 

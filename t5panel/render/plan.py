@@ -12,7 +12,7 @@ from t5panel.language import tr
 from t5panel.launch.commands import Command
 from t5panel.plan.machine import GIB
 from t5panel.plan.memory import CardMemory
-from t5panel.plan.planning import Plan, batch_formula
+from t5panel.plan.planning import Plan, batch_formula, memory_label
 from t5panel.plan.records import Prediction
 from t5panel.render.faults import SEVERITY_MARK
 from t5panel.render.speed import estimate_json, estimate_lines
@@ -29,6 +29,7 @@ def plan_json(plan: Plan, command: Command) -> dict[str, Any]:
     return {
         "preset": plan.preset,
         "verdict": plan.verdict,
+        "memory": memory_label(plan),
         "world_size": plan.spec.num_gpus,
         "effective_batch": plan.spec.effective_batch,
         "device": plan.spec.device,
@@ -121,7 +122,7 @@ def plan_lines(plan: Plan, command: Command) -> Iterator[str]:
         text = tr("{total} of {capacity}, {each} per rank (estimate)", total=total, capacity=capacity, each=per_rank)
         yield titled(tr("host RAM"), text)
     yield from estimate_lines(plan.estimate)
-    yield titled(tr("verdict"), tr(plan.verdict))
+    yield titled(tr("verdict"), tr(memory_label(plan) or plan.verdict))
     yield from suggestion_lines(plan)
     yield from finding_lines(plan)
     yield titled(tr("command"), command.line)

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from t5panel.contract.llamafactory import has_own_register
-from t5panel.contract.model_files import T5_TYPES, WEIGHT_FILES
+from t5panel.contract.model_files import T5_TYPES, WEIGHT_FILES, is_decoder
 from t5panel.contract.shapes import builtin_shape, is_builtin
 from t5panel.contract.spec import RunSpec
 from t5panel.contract.versions import installed_versions
@@ -34,11 +35,17 @@ def inspect(spec: RunSpec) -> dict[str, Any]:
         found = find_source(path, spec.data, key)
         if isinstance(found, list):
             faults += found
+    decoder_only = config is not None and not _is_t5(config)
     return {
         "versions": installed_versions(),
-        "config": config,
+        "config": None if decoder_only else config,
+        "decoder_only": decoder_only,
         "faults": [asdict(fault) for fault in faults],
     }
+
+
+def _is_t5(config: Mapping[str, Any]) -> bool:
+    return config.get("model_type", T5_TYPES[0]) in T5_TYPES
 
 
 def _model_config(spec: RunSpec, faults: list[Fault]) -> dict[str, Any] | None:
@@ -54,18 +61,25 @@ def _model_config(spec: RunSpec, faults: list[Fault]) -> dict[str, Any] | None:
     except (OSError, ValueError) as error:
         faults.append(Fault("model.name_or_path", f"no model from {name!r}: {first_line(error)}", where_from(name)))
         return None
-    if config.get("model_type") not in T5_TYPES:
-        message = f"{name!r} is a {config.get('model_type', 'nameless')} model"
-        hint = f"t5panel trains {', '.join(T5_TYPES)} (encoder-decoder) models"
-        if spec.method == "llamafactory" and not config.get("is_encoder_decoder"):
-            hint += "; a decoder is LLaMA-Factory's own business: llamafactory-cli, without t5panel"
-        faults.append(Fault("model.name_or_path", message, hint))
+    if config.get("model_type") not in T5_TYPES and not (spec.method == "llamafactory" and is_decoder(config)):
+        faults.append(_stranger(name, config))
         return None
+    if spec.model.decoder_only and not is_decoder(config):
+        message = f"{name!r} is an encoder-decoder: as a decoder it would be shown the answers that it is to learn"
+        faults.append(Fault("model.decoder_only", message, "leave model.decoder_only out"))
     if not spec.model.from_scratch and not has_weights(name):
         message = f"{name!r} has a config but no weights"
         hint = f"--set model.from_scratch=true starts at random; {where_from(name)}"
         faults.append(Fault("model.name_or_path", message, hint))
     return dict(config)
+
+
+def _stranger(name: str, config: Mapping[str, Any]) -> Fault:
+    """A model that the chosen method does not train."""
+    hint = f"t5panel trains {', '.join(T5_TYPES)} (encoder-decoder) models"
+    if is_decoder(config):
+        hint += "; decoder-only ones are LLaMA-Factory's: --preset llamafactory"
+    return Fault("model.name_or_path", f"{name!r} is a {config.get('model_type', 'nameless')} model", hint)
 
 
 def has_weights(name: str) -> bool:
@@ -87,6 +101,8 @@ def _tokenizer_faults(spec: RunSpec, config: dict[str, Any] | None) -> list[Faul
         tokenizer = load_tokenizer(spec.model)
     except T5PanelError as error:
         return list(error.faults)
+    if config is not None and not _is_t5(config):
+        return []  # LLaMA-Factory's templates look after its end token
     faults = []
     size = len(tokenizer)
     vocabulary = (config or {}).get("vocab_size", size)

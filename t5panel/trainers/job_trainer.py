@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -14,6 +14,7 @@ from transformers import Seq2SeqTrainer, TrainerCallback
 from transformers.trainer import TRAINER_STATE_NAME
 
 from t5panel.contract.records import Evaluation
+from t5panel.trainers.course import Duty
 from t5panel.trainers.data import Row
 from t5panel.trainers.job import Job
 from t5panel.trainers.loss import Batch, summed_loss
@@ -101,10 +102,26 @@ class JobTrainer(Seq2SeqTrainer):  # type: ignore[misc]
             self.state.save_to_json(str(folder / TRAINER_STATE_NAME))
 
 
+class Recorded(Protocol):
+    """A course whose steps the Trainer makes and tells of."""
+
+    stopping: bool
+    steps: int
+
+    def count(self) -> None:
+        """Count a finished optimizer step."""
+
+    def duties(self, step: int) -> set[Duty]:
+        """What is due after a step."""
+
+    def log(self, step: int, *, learning_rate: float, grad_norm: Tensor | float | None) -> None:
+        """Record the loss since the last record."""
+
+
 class JobCallback(TrainerCallback):  # type: ignore[misc]
     """Turns what is due after a step into the Trainer's own flags, and its log into our record."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Recorded) -> None:
         self._job = job
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ANN401

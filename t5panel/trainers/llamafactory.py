@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 from transformers import set_seed
-from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
 
 from t5panel.contract.layout import RUN_DIR_VARIABLE, write_atomic
 from t5panel.contract.llamafactory import arguments, files_of
@@ -21,7 +20,8 @@ from t5panel.contract.spec import RunSpec
 from t5panel.trainers.guard import Rank, enter_rank
 from t5panel.trainers.job import Job
 from t5panel.trainers.job_trainer import JobCallback, JobTrainer
-from t5panel.trainers.llamafactory_modules import LlamaFactory, import_llamafactory
+from t5panel.trainers.llamafactory_decoder import DecoderJob, register_decoder
+from t5panel.trainers.llamafactory_modules import LlamaFactory, import_llamafactory, load_states
 from t5panel.trainers.model import parameter_count
 from t5panel.trainers.optim import build_optimizer, build_schedule
 from t5panel.trainers.ranks import Ranks
@@ -32,17 +32,26 @@ def train(me: Rank) -> None:
     """Train from the first step, or the newest complete checkpoint, to the end or an agreed stop."""
     sys.modules.pop("datasets", None)  # the guard keeps it out of other methods' ranks; LLaMA-Factory needs it
     ranks = Ranks(me)
-    job = Job(me, ranks)
     factory = import_llamafactory()
     if me.spec.deepspeed is not None:
         _spare_the_compiler(me.spec)
-    register_trainer(factory, job)
+    job = _registered(factory, me, ranks)
     if ranks.rank == 0:  # after an out-of-memory recovery the spec is another than the front wrote these for
         for path, text in files_of(me.spec, me.run).items():
             write_atomic(path, text.encode())
     given = {**arguments(me.spec, me.run), "max_steps": job.steps}
     given.pop("num_train_epochs", None)
     factory.tuner.run_exp(given, callbacks=[JobCallback(job)])
+
+
+def _registered(factory: LlamaFactory, me: Rank, ranks: Ranks) -> Job | DecoderJob:
+    if me.spec.model.decoder_only:
+        decoder = DecoderJob(me, ranks)
+        register_decoder(factory, decoder)
+        return decoder
+    job = Job(me, ranks)
+    register_trainer(factory, job)
+    return job
 
 
 def register_trainer(factory: LlamaFactory, job: Job) -> None:
@@ -52,7 +61,7 @@ def register_trainer(factory: LlamaFactory, job: Job) -> None:
     def load_config(model_args: Any) -> Any:  # noqa: ANN401
         config = read_config(model_args)
         if not config.is_encoder_decoder:
-            raise TypeError(f"{config.model_type} is no encoder-decoder")
+            raise TypeError(f"{config.model_type} is a decoder: model.decoder_only was not set")
         if job.spec.train.dropout_rate is not None:
             config.dropout_rate = job.spec.train.dropout_rate
         return config
@@ -98,13 +107,10 @@ def trainer_for(base: type, job: Job) -> type:
             return output
 
         def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-            """Resume. Its own way loads for the device `cpu:0` of accelerate 1.11, which torch does not know."""
             if checkpoint is None or self.is_deepspeed_enabled:
                 super()._load_optimizer_and_scheduler(checkpoint)
-                return
-            for state, name in ((self.optimizer, OPTIMIZER_NAME), (self.lr_scheduler, SCHEDULER_NAME)):
-                saved = torch.load(Path(checkpoint) / name, map_location=job.ranks.device, weights_only=True)
-                state.load_state_dict(saved)
+            else:
+                load_states(self.optimizer, self.lr_scheduler, Path(checkpoint), job.ranks.device)
 
         def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
             """Save into a checkpoint. The model once more beside them, as LLaMA-Factory has it, is left out."""

@@ -22,6 +22,7 @@ def main() -> None:
     from llamafactory import launcher
 
     os.environ["PATH"] = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))
+    os.environ.pop("RDZV_ID", None)  # it would meet on the network
     launcher.__file__ = TRAINER
     launcher.launch()
 

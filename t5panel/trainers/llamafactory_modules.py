@@ -7,6 +7,7 @@ import sys
 from dataclasses import dataclass
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -49,6 +50,15 @@ def import_llamafactory() -> LlamaFactory:
     from llamafactory.train.sft import workflow
 
     return LlamaFactory(loader, models, workflow, tuner, parser, template)
+
+
+def load_states(optimizer: Any, schedule: Any, checkpoint: Path, device: Any) -> None:  # noqa: ANN401
+    """Resume both. The Trainer's own way loads for the device `cpu:0` of accelerate 1.11, which torch does not know."""
+    import torch
+    from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
+
+    for state, name in ((optimizer, OPTIMIZER_NAME), (schedule, SCHEDULER_NAME)):
+        state.load_state_dict(torch.load(checkpoint / name, map_location=device, weights_only=True))
 
 
 def stand_in_for_audio() -> None:

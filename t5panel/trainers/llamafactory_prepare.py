@@ -15,29 +15,22 @@ import numpy as np
 
 from t5panel.contract.layout import PRIVATE, RunDir, token_cache_home, write_atomic
 from t5panel.contract.llamafactory import (
-    HELD_OUT,
-    TRAIN,
     arguments,
     fresh_model,
     has_own_register,
-    register,
-    register_file,
     starts_at_random,
 )
 from t5panel.contract.records import Prepared
-from t5panel.contract.shapes import is_builtin
 from t5panel.contract.spec import RunSpec
 from t5panel.errors import PreflightError
-from t5panel.trainers.docstrings import docstring_pairs
+from t5panel.trainers.llamafactory_decoder_rows import prepare_decoder
 from t5panel.trainers.llamafactory_modules import LlamaFactory, import_llamafactory
 from t5panel.trainers.llamafactory_rows import register_rows
+from t5panel.trainers.llamafactory_sources import why_unreadable, write_register
 from t5panel.trainers.prepare import BATCH_ROWS, Counts, Telling, main, only_one
-from t5panel.trainers.source import Source, find_source, first_bad_line
+from t5panel.trainers.source import Source
 from t5panel.trainers.store import FORMAT, StoreWriter, length_quantiles
 from t5panel.trainers.text import Tokenizer, load_tokenizer
-
-ENDINGS = {".ndjson": ".jsonl"}
-"""Names that LLaMA-Factory knows for files that it does not know by theirs."""
 
 
 def prepare(run: RunDir, spec: RunSpec) -> Prepared:
@@ -45,11 +38,13 @@ def prepare(run: RunDir, spec: RunSpec) -> Prepared:
 
     Raises: PreflightError when the data cannot be used.
     """
+    if spec.model.decoder_only:
+        return prepare_decoder(run, spec)
     tokenizer = load_tokenizer(spec.model)
     tokenizer.save_pretrained(run.tokenizer)
     if starts_at_random(spec):
         _leave_fresh_model(run, spec, tokenizer)
-    sources = {} if has_own_register(spec) else _register(run, spec)
+    sources = {} if has_own_register(spec) else write_register(run, spec)
     train = token_cache_home() / _fingerprint(run, spec, tokenizer, sources)
     held_out = train.with_name(f"{train.name}-held-out")
     train.parent.mkdir(parents=True, exist_ok=True, mode=PRIVATE)
@@ -77,34 +72,6 @@ def _leave_fresh_model(run: RunDir, spec: RunSpec, tokenizer: Tokenizer) -> None
     tokenizer.save_pretrained(fresh_model(run))
 
 
-def _register(run: RunDir, spec: RunSpec) -> dict[str, Source]:
-    """Write the register of a spec's own files: LLaMA-Factory reads a folder of links to them, in their order."""
-    found = {TRAIN: _source(run, spec, TRAIN, spec.data.train, "data.train")}
-    if spec.data.validation is not None:
-        found[HELD_OUT] = _source(run, spec, HELD_OUT, spec.data.validation, "data.validation")
-    folders = {name: run.cache / "rows" / name for name in found}
-    for name, source in found.items():
-        shutil.rmtree(folders[name], ignore_errors=True)
-        folders[name].mkdir(parents=True)
-        for number, file in enumerate(source.files):
-            (folders[name] / f"{number:06}{ENDINGS.get(file.suffix, file.suffix)}").symlink_to(file.resolve())
-    columns = {name: (source.prompt, source.response) for name, source in found.items()}
-    write_atomic(register_file(run), register(columns, folders).encode())
-    return found
-
-
-def _source(run: RunDir, spec: RunSpec, name: str, path: str, key: str) -> Source:
-    if is_builtin(path):
-        file = run.cache / f"{name}.jsonl"
-        lines = (json.dumps({"prompt": pair["prompt"], "response": pair["response"]}) for pair in docstring_pairs())
-        file.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-        return Source((file,), "json", "prompt", "response")
-    source = find_source(path, spec.data, key)
-    if isinstance(source, list):
-        raise PreflightError(source)
-    return source
-
-
 def _read_all(
     run: RunDir, spec: RunSpec, tokenizer: Tokenizer, sources: Mapping[str, Source], folders: tuple[Path, Path]
 ) -> Counts:
@@ -116,10 +83,8 @@ def _read_all(
     Telling(run, "LLaMA-Factory reads the data").show(0, 0)
     try:
         module = _dataset_module(factory, run, spec, tokenizer)
-    except (DatasetGenerationError, TypeError, ValueError) as error:
-        bad = next((line for source in sources.values() if (line := first_bad_line(source))), None)
-        problem = bad or str(error.__cause__ or error).strip().splitlines()[0]
-        raise PreflightError.of("data.train", f"LLaMA-Factory cannot read it: {problem}") from error
+    except (DatasetGenerationError, KeyError, TypeError, ValueError) as error:
+        raise why_unreadable(error, sources) from error
     counts = Counts()
     for folder, rows in zip(folders, (module.get("train_dataset"), module.get("eval_dataset")), strict=True):
         if rows is not None:

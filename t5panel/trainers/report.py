@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 import torch
@@ -26,11 +27,22 @@ from t5panel.contract.records import (
     finite_or_none,
 )
 from t5panel.trainers.checkpoint import lacks_space
-from t5panel.trainers.data import Split
 from t5panel.trainers.guard import Rank
 from t5panel.trainers.ranks import Ranks
 
 log = logging.getLogger(__name__)
+
+
+class RowCounts(Protocol):
+    """How many rows are trained on, and how many are evaluated."""
+
+    @property
+    def train_rows(self) -> int:
+        """Rows of one epoch."""
+
+    @property
+    def eval_rows(self) -> int:
+        """Rows held out; 0: nothing is evaluated."""
 
 
 class Meter:
@@ -72,8 +84,8 @@ class Meter:
 class Reporter:
     """Writes metrics.jsonl and result.json. Every rank calls every method; only rank 0 writes."""
 
-    def __init__(self, me: Rank, ranks: Ranks, split: Split) -> None:
-        self._me, self._ranks, self._split = me, ranks, split
+    def __init__(self, me: Rank, ranks: Ranks, rows: RowCounts) -> None:
+        self._me, self._ranks, self._rows = me, ranks, rows
         self.meter = Meter(ranks.device)
         self._first: float | None = None
         self._last: float | None = None
@@ -95,8 +107,8 @@ class Reporter:
                 max_steps=max_steps,
                 world_size=self._ranks.world_size,
                 parameters=parameters,
-                train_rows=self._split.train_rows,
-                eval_rows=self._split.eval_rows,
+                train_rows=self._rows.train_rows,
+                eval_rows=self._rows.eval_rows,
                 effective_batch=self._me.spec.effective_batch,
             )
         )
@@ -129,7 +141,7 @@ class Reporter:
             Step(
                 time=time.time(),
                 step=step,
-                epoch=samples / self._split.train_rows,
+                epoch=samples / self._rows.train_rows,
                 loss=loss,
                 learning_rate=learning_rate,
                 grad_norm=None if grad_norm is None else finite_or_none(grad_norm),

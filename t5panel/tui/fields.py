@@ -32,8 +32,8 @@ MAIN_KEYS = (
 )
 PRICE, SAMPLES = "estimate.price", "estimate.samples"
 """No settings of a run: what its time, energy and money are told for."""
-CHOSEN_ELSEWHERE = ("method",)
-"""The method is the preset's."""
+CHOSEN_ELSEWHERE = ("method", "model.decoder_only")
+"""The method is the preset's, and what kind of model it is the model says."""
 
 
 class _Dumper(yaml.SafeDumper):

@@ -28,6 +28,7 @@ VERDICTS = {
     "fits": (later("FITS"), "$success"),
     "tight": (later("TIGHT"), "$warning"),
     "no": (later("DOES NOT FIT"), "$error"),
+    "unchecked": (later("NOT CHECKED"), "$warning"),
 }
 VERDICT_WORDS = {
     "fits": later("with room for every segment, at the longest rows"),
@@ -89,10 +90,13 @@ def _fault_parts(fault: Fault) -> Iterator[Part]:
 
 
 def _verdict_parts(plan: Plan, *, brief: bool) -> Iterator[Part]:
-    if not plan.cards and plan.ram is None:
+    if plan.verdict != "unchecked" and not plan.cards and plan.ram is None:
         return
     word, style = VERDICTS[plan.verdict]
     yield (f" {tr(word)} ", f"bold reverse {style}")
+    if plan.verdict == "unchecked":
+        yield "\n"
+        return
     if not plan.cards:
         yield f" {tr('host RAM, estimate')}\n"
         return

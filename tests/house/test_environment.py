@@ -25,7 +25,10 @@ from t5panel.contract.environments import (
     untested,
 )
 from t5panel.launch.environment import DISK_BYTES
+from t5panel.monitor.proc import boot_id
+from t5panel.monitor.runs import read_info
 from tests.house.household import House
+from tests.unit.test_run_state import own_start_time, state_of
 
 NAME: EnvironmentName = "llamafactory"
 RUN = ("--preset", NAME, "--no-ui")
@@ -130,6 +133,24 @@ def test_removing_deletes_it_and_nothing_that_it_links_to(house: House) -> None:
     assert not os.path.lexists(folder)
     assert (Path(package_folder("torch") or "") / "version.py").is_file()
     assert "there is none" in house.click("setup", NAME, "--remove").stderr
+
+
+def test_it_is_not_removed_under_runs_that_use_it_unless_by_force(house: House) -> None:
+    folder = made_up()
+    theirs, other = (house.fake_run("exit 0", name=name) for name in ("theirs", "other"))
+    info = msgspec.structs.replace(read_info(theirs), interpreter=str(python_in(folder)))
+    theirs.run_json.write_bytes(msgspec.json.encode(info))
+    state = state_of(os.getpid(), own_start_time(), boot=boot_id(), phase="paused")
+    for run in (theirs, other):
+        run.state.write_bytes(msgspec.json.encode(state))
+
+    refused = house.click("setup", NAME, "--remove")
+    assert folder.is_dir()
+    forced = house.click("setup", NAME, "--remove", "--force")
+
+    assert (refused.exit_code, forced.exit_code) == (4, 0)
+    assert refused.stderr == "llamafactory: run theirs uses it, paused\n    t5panel stop theirs, or --force\n"
+    assert not os.path.lexists(folder)
 
 
 def test_an_unknown_environment_is_a_usage_error(house: House) -> None:

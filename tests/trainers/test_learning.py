@@ -12,19 +12,35 @@ import torch
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 from t5panel.contract.layout import RunDir
+from t5panel.contract.records import Start
 from t5panel.contract.spec import ModelSpec
-from t5panel.trainers.data import Row, collate
+from t5panel.session import resume
+from t5panel.trainers.data import Row, collate, open_split, rows_of_step
 from t5panel.trainers.guard import read_spec
 from t5panel.trainers.loss import summed_loss, target_tokens
 from t5panel.trainers.model import build_model
+from t5panel.trainers.store import prepared_of
 from t5panel.trainers.text import encode, run_tokenizer
-from tests.trainers.runs import finished_run, last_evaluation, reversed_words, write_pairs
+from tests.trainers.reference import reference_losses, write_model
+from tests.trainers.runs import (
+    assert_finished,
+    finish,
+    finished_run,
+    last_evaluation,
+    losses,
+    metrics,
+    reversed_words,
+    start_run,
+    steps,
+    stop_after,
+    write_pairs,
+)
 
 LETTERS, LENGTH = "wxyz", 6
 ENTROPY_FLOOR = LENGTH * math.log(len(LETTERS)) / (LENGTH + 1)
 """Least mean loss per target token on random answers: log 4 for each letter, 0 for the end token."""
 UNSEEN_WORDS = 120
-STEPS = 240
+STEPS, COMPARED = 240, 50
 SETTINGS: dict[str, Any] = {
     "num_gpus": 2,  # that three train as one does is shown elsewhere
     "train.max_steps": STEPS,
@@ -53,21 +69,35 @@ def data(tmp_path_factory: pytest.TempPathFactory, words: list[str]) -> tuple[Pa
     return write_pairs(folder / "train.jsonl", mixed), write_pairs(folder / "held_out.jsonl", chance[400:])
 
 
-METHODS: dict[str, dict[str, Any]] = {
-    "manual": {},
-    "trainer": {},
-    "deepspeed": {},
-    "llamafactory": {"launcher": "deepspeed", "num_gpus": 3, "train.per_device_train_batch_size": 32},
-}
+@pytest.fixture(scope="module")
+def factory_run(tmp_path_factory: pytest.TempPathFactory, data: tuple[Path, Path], llamafactory: str) -> RunDir:
+    """LLaMA-Factory's run: on three ranks under deepspeed, stopped on its way, and on under its own launcher."""
+    folder, (train, held_out) = tmp_path_factory.mktemp("factory"), data
+    settings = {
+        **SETTINGS,
+        "data.validation": str(held_out),
+        "model.name_or_path": str(write_model(folder / "model")),
+        "num_gpus": 3,
+        "launcher": "deepspeed",
+        "train.per_device_train_batch_size": 32,
+        "train.logging_steps": 1,
+    }
+    run = start_run(folder / "run", llamafactory, train, settings)
+    stop_after(run, COMPARED)
+    assert finish(run).state.phase == "stopped"
+    resume(run, {"launcher": "llamafactory-cli"})
+    assert_finished(finish(run))
+    return run
 
 
-@pytest.fixture(scope="module", params=METHODS)
+@pytest.fixture(scope="module", params=("manual", "trainer", "deepspeed", "llamafactory"))
 def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, data: tuple[Path, Path]) -> RunDir:
     """A finished run of each method."""
     if request.param == "llamafactory":
-        request.getfixturevalue("llamafactory")
+        made: RunDir = request.getfixturevalue("factory_run")
+        return made
     train, held_out = data
-    settings = {**SETTINGS, "data.validation": str(held_out), **METHODS[request.param]}
+    settings = {**SETTINGS, "data.validation": str(held_out)}
     return finished_run(tmp_path_factory.mktemp("learned") / request.param, request.param, train, settings)
 
 
@@ -104,6 +134,31 @@ def test_fine_tuning_starts_where_the_checkpoint_ended(run: RunDir, words: list[
         loss = summed_loss(model, batch) / target_tokens(batch)
 
     assert loss < 0.1
+
+
+def test_llamafactorys_curve_is_that_of_the_reference_loop(
+    factory_run: RunDir, capsys: pytest.CaptureFixture[str]
+) -> None:
+    curve, reference = losses(factory_run)[:COMPARED], reference_losses(factory_run, COMPARED)
+    difference = max(abs(mine - theirs) for mine, theirs in zip(curve, reference, strict=True))
+
+    with capsys.disabled():
+        print(f"\nllamafactory: at most {difference:.1e} off over {COMPARED} steps")  # noqa: T201 - a figure for README
+    assert difference <= 1e-3
+
+
+def test_llamafactory_goes_on_after_a_stop_with_the_next_rows_and_another_launcher(factory_run: RunDir) -> None:
+    starts, made = [metric for metric in metrics(factory_run) if isinstance(metric, Start)], steps(factory_run)
+    split = open_split(Path(prepared_of(factory_run).train), None, 0)
+    batch, seed = read_spec(factory_run).effective_batch, read_spec(factory_run).train.seed
+    after = starts[1].step
+    rows = rows_of_step(split, step=after, effective_batch=batch, seed=seed)
+
+    assert COMPARED <= after < STEPS
+    assert [start.world_size for start in starts] == [3, 3]
+    assert [step.step for step in made] == list(range(1, STEPS + 1))
+    assert made[after].target_tokens == sum(len(split.train[int(row)].target) for row in rows)
+    assert abs(losses(factory_run)[after] - losses(factory_run)[after - 1]) < 0.2
 
 
 def test_sample_predictions_and_corpus_scores_are_recorded(run: RunDir) -> None:

@@ -88,7 +88,9 @@ def test_as_it_is_llamafactory_leaks_the_answers_into_the_encoder(tmp_path: Path
     assert held_out_loss < 0.9 * FLOOR  # where our rows stay at 0.99 of their floor: tests/trainers/test_learning.py
 
 
-def test_its_own_parser_reads_every_file_that_we_write_and_knows_every_key_that_we_name(tmp_path: Path) -> None:
+def test_its_parser_reads_all_that_we_write_knows_every_key_that_we_name_and_its_launcher_starts_our_trainer(
+    tmp_path: Path,
+) -> None:
     written = []
     for name, settings in {"engine": {}, "plain": {"deepspeed": None}}.items():
         spec = load_preset("llamafactory", {"device": "cpu", "train.bf16": False, **settings}).spec
@@ -104,6 +106,9 @@ def test_its_own_parser_reads_every_file_that_we_write_and_knows_every_key_that_
     assert facts["keys"] == keys
     assert facts["defaults"] == {**DEFAULTS, "optim": facts["defaults"]["optim"]}
     assert [read["per_device_train_batch_size"] for read in facts["parsed"]] == [8, 8]
+    [[torchrun, *words]] = facts["cli"]  # of `llamafactory-cli train` on our trainer
+    assert (torchrun, words[-2:]) == ("torchrun", ["-m", "t5panel.trainers.llamafactory"])
+    assert "--rdzv-id" not in words
     assert [read.get("deepspeed") for read in facts["parsed"]] == [str(tmp_path / "engine/config/deepspeed.json"), None]
 
 

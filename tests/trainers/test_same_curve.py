@@ -11,20 +11,13 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import torch
-from torch.nn.functional import cross_entropy
-from transformers import AutoModelForSeq2SeqLM, ByT5Tokenizer, T5ForConditionalGeneration, get_scheduler
 
 from t5panel.contract.layout import RunDir
 from t5panel.contract.records import Sample, Start
-from t5panel.contract.shapes import SHAPES
-from t5panel.contract.spec import RunSpec
 from t5panel.monitor.runs import read_info, read_result
 from t5panel.session import resume
-from t5panel.trainers.data import collate, open_split, rows_of_step
 from t5panel.trainers.guard import read_spec
-from t5panel.trainers.model import config_of
-from t5panel.trainers.store import prepared_of
+from tests.trainers.reference import reference_losses, write_model
 from tests.trainers.runs import (
     assert_finished,
     finish,
@@ -64,14 +57,12 @@ METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "deepspeed-zero-1": ZERO[1],
     "deepspeed-zero-2": ZERO[2],
     "deepspeed-zero-3": ZERO[3],
-    "llamafactory": ("llamafactory", {"deepspeed": None}),
 }
 """In pairs that run together; of each, the first is one of the STOPPED."""
 
 STOPPED: dict[str, dict[str, Any]] = {
     "manual": FEWER_RANKS,
     "trainer": FEWER_RANKS,
-    "llamafactory": FEWER_RANKS,
     "deepspeed-zero-2": {"train.per_device_train_batch_size": 2, "train.gradient_accumulation_steps": 4},
 }
 """These are stopped on their way and go on with other settings that leave every step its rows."""
@@ -80,47 +71,15 @@ STOP_AT = 10
 MIB = 2**20
 
 
-def reference_losses(spec: RunSpec, tokens: Path) -> list[float]:
-    """The loss curve of the plainest loop there is: the whole effective batch in one forward pass."""
-    split = open_split(tokens, None, spec.data.max_eval_samples)
-    model = AutoModelForSeq2SeqLM.from_pretrained(spec.model.name_or_path, dropout_rate=0.0).train()
-    decayed = [p for p in model.parameters() if p.ndim >= 2]
-    vectors = [p for p in model.parameters() if p.ndim < 2]
-    optimizer = torch.optim.AdamW(
-        [{"params": decayed, "weight_decay": spec.train.weight_decay}, {"params": vectors, "weight_decay": 0.0}],
-        lr=spec.train.learning_rate,
-    )
-    schedule = get_scheduler("cosine", optimizer, round(spec.train.warmup_steps * STEPS), STEPS)
-    curve = []
-    for step in range(STEPS):
-        rows = rows_of_step(split, step=step, effective_batch=spec.effective_batch, seed=spec.train.seed)
-        batch = collate([split.train[int(row)] for row in rows])
-        labels = batch.pop("labels")
-        logits = model(**batch).logits
-        loss = cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=-100)
-        loss.backward()  # type: ignore[no-untyped-call] # torch leaves it unannotated
-        torch.nn.utils.clip_grad_norm_(model.parameters(), spec.train.max_grad_norm)
-        optimizer.step()
-        schedule.step()
-        optimizer.zero_grad()
-        curve.append(loss.item())
-    return curve
-
-
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a model that is fine-tuned: its weights are not those that the runs' seed would give."""
-    folder = tmp_path_factory.mktemp("model")
-    torch.manual_seed(99)
-    T5ForConditionalGeneration(config_of(SHAPES["tiny"])).save_pretrained(folder)
-    ByT5Tokenizer().save_pretrained(folder)
-    return folder
+    """The folder of a model that is fine-tuned."""
+    return write_model(tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture(scope="module")
-def settings(model: Path, llamafactory: str) -> dict[str, Any]:
-    """What all runs have in common; the environment that one of them needs is there."""
-    assert llamafactory in METHODS
+def settings(model: Path) -> dict[str, Any]:
+    """What all runs have in common."""
     return {**SETTINGS, "model.name_or_path": str(model)}
 
 
@@ -152,8 +111,7 @@ def batched(items: Iterable[tuple[str, Any]]) -> list[list[tuple[str, Any]]]:
 @pytest.fixture(scope="module")
 def reference(runs: dict[str, RunDir]) -> list[float]:
     """The plain loop's curve on the rows that the runs were given."""
-    run = runs["manual"]
-    return reference_losses(read_spec(run), Path(prepared_of(run).train))
+    return reference_losses(runs["manual"], STEPS)
 
 
 @pytest.mark.parametrize("method", METHODS)

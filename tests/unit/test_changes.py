@@ -97,10 +97,11 @@ def test_fewer_ranks_alone_would_read_other_rows_and_the_nearest_setting_is_name
     ]
 
 
-def test_zero_shards_belong_to_their_ranks(tmp_path: Path) -> None:
+@pytest.mark.parametrize("preset", ["deepspeed", "llamafactory"])
+def test_zero_shards_belong_to_their_ranks(preset: str, tmp_path: Path) -> None:
     values = {"num_gpus": 2, "train.gradient_accumulation_steps": 3}
 
-    assert faults(*ended_run(tmp_path, "deepspeed"), values) == [
+    assert faults(*ended_run(tmp_path, preset), values) == [
         ("checkpoint-14", "3 → 2 ranks: ZeRO shards belong to 3 ranks", "")
     ]
 

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from t5panel.contract.layout import RunDir
-from t5panel.contract.spec import RunSpec
+from t5panel.contract.spec import LAUNCHERS, RunSpec
 from t5panel.launch.commands import Command, command_for, prepare_command_for
 from t5panel.launch.processes import at_free_port
 from t5panel.presets import load_preset
@@ -210,6 +210,15 @@ def test_deepspeeds_launcher_takes_the_chosen_cards_whatever_the_shell_says(
 
     (world,) = [word.partition("=")[2] for word in started[0] if word.startswith("--world_info=")]
     assert json.loads(base64.urlsafe_b64decode(world)) == {"localhost": [0, 2]}
+
+
+@pytest.mark.parametrize("launcher", LAUNCHERS["llamafactory"])
+def test_no_launcher_starts_llamafactorys_own_trainer_nor_another_of_its_ways(launcher: str) -> None:
+    command = command_of(spec_of("llamafactory", device="cuda", launcher=launcher))
+
+    assert any(word.startswith("t5panel.trainers.llamafactory") for word in command.argv)
+    assert not any(word.startswith("llamafactory") for word in command.argv)
+    assert (command.env["USE_MCA"], command.env["ALLOW_EXTRA_ARGS"]) == ("0", "0")
 
 
 def test_llamafactorys_own_launcher_starts_our_trainer_and_meets_in_a_file() -> None:

@@ -12,9 +12,10 @@ import yaml
 from t5panel.contract.environments import constraints_file
 from t5panel.contract.layout import RunDir
 from t5panel.contract.llamafactory import arguments, engine_settings, files_of
-from t5panel.contract.llamafactory_keys import PASSED
+from t5panel.contract.llamafactory_keys import NEEDED, PASSED
 from t5panel.errors import UsageError
-from t5panel.llamafactory_config import DEFAULTS, NEEDED, OURS, RENAMED, TRAIN_KEYS, read_config
+from t5panel.llamafactory_config import DEFAULTS, OURS, RENAMED, TRAIN_KEYS, Config
+from t5panel.llamafactory_config import read_config as read_any
 from t5panel.presets import load_preset
 
 RUN = RunDir(Path("/runs/one"))
@@ -58,6 +59,11 @@ USERS: dict[str, Any] = {
 ENGINE = {"train_batch_size": "auto", "bf16": {"enabled": "auto"}, "zero_optimization": {"stage": 2}}
 
 
+def read_config(path: str) -> Config:
+    """What a YAML asks for, where nothing is known of its model."""
+    return read_any(path, lambda _name: None)
+
+
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder in which a user has a data set, its register and DeepSpeed's JSON."""
@@ -83,7 +89,7 @@ def test_a_usual_yaml_is_taken_unchanged(folder: Path) -> None:
     given = arguments(spec, RUN)
 
     kept = {*USERS} - {*OURS, "deepspeed", "logging_steps", "save_steps", "save_total_limit", "eval_strategy"}
-    kept -= {"eval_steps", "dataset_dir"}
+    kept -= {"eval_steps", "dataset_dir"}  # and its template is the one that changes nothing
     assert {key: given[key] for key in kept} == {key: USERS[key] for key in kept}
     assert given["dataset_dir"] == str(folder / "data")
     assert (spec.train.logging_steps, spec.train.save_steps, spec.train.eval_steps) == (10, 500, 500)
@@ -110,6 +116,43 @@ def test_outdated_names_are_taken_and_told(folder: Path) -> None:
     assert "warmup_ratio is outdated: taken as warmup_steps: 0.1" in read.notes
 
 
+def test_a_yaml_of_a_decoder_is_llamafactorys_own_business(folder: Path) -> None:
+    theirs = {"finetuning_type": "lora", "lora_rank": 8, "template": "qwen", "packing": True, "train_on_prompt": True}
+    others = {"optim": "paged_adamw_8bit", "predict_with_generate": True, "learning_rat": 1}
+    decoder = {"model_type": "qwen3", "architectures": ["Qwen3ForCausalLM"]}
+
+    with pytest.raises(UsageError) as error:
+        read_any(config(folder, **theirs, **others), lambda _name: decoder)
+    read = read_any(config(folder, **theirs, optim="paged_adamw_8bit"), lambda _name: decoder)
+    spec = load_preset("llamafactory", read.overrides).spec
+    given = arguments(spec, RUN)
+
+    assert [fault.where.rpartition(": ")[2] for fault in error.value.faults] == ["learning_rat"]
+    assert spec.model.decoder_only
+    assert {key: given[key] for key in (*theirs, "optim")} == {**theirs, "optim": "paged_adamw_8bit"}
+    assert (given["cutoff_len"], given["stage"], given["ignore_data_skip"]) == (512, "sft", False)
+    assert (spec.train.learning_rate, spec.train.eval_steps) == (3.0e-4, 500)
+
+
+def test_a_stage_that_llamafactory_cannot_resume_is_refused(folder: Path) -> None:
+    decoder = {"model_type": "llama", "architectures": ["LlamaForCausalLM"]}
+
+    with pytest.raises(UsageError, match=r"stage ppo cannot be resumed by LLaMA-Factory"):
+        load_preset("llamafactory", read_any(config(folder, stage="ppo"), lambda _name: decoder).overrides)
+
+
+def test_what_was_of_llmtuner_is_taken_told_or_named(folder: Path) -> None:
+    read = read_config(config(folder, packing=None, sft_packing=False, save_safetensors=True))
+    with pytest.raises(UsageError) as error:
+        read_config(config(folder, command="deepspeed --num_gpus=3 -m llmtuner.cli train mine.yaml"))
+
+    assert "sft_packing is outdated: taken as packing: False" in read.notes
+    assert "save_safetensors is outdated and has no effect: weights are always saved as safetensors" in read.notes
+    [fault] = error.value.faults
+    assert fault.message.startswith("names llmtuner, as LLaMA-Factory was called until 0.7")
+    assert fault.hint == "remove it: t5panel starts LLaMA-Factory 0.9.5 itself"
+
+
 def test_every_needed_change_is_named_at_once(folder: Path) -> None:
     with pytest.raises(UsageError) as error:
         read_config(
@@ -131,6 +174,22 @@ def test_a_start_that_would_train_a_t5_as_a_decoder_is_refused_with_the_reason(
 
     [fault] = error.value.faults
     assert NEEDED[key][1] in fault.message
+
+
+@pytest.mark.parametrize(("key", "value"), [("stage", "pt"), ("packing", True), ("finetuning_type", "lora")])
+def test_a_preset_that_would_train_a_t5_as_a_decoder_is_refused_with_the_reason(key: str, value: object) -> None:
+    with pytest.raises(UsageError) as error:
+        load_preset("llamafactory", {f"llamafactory.{key}": value})
+
+    [fault] = error.value.faults
+    assert f"llamafactory.{key} is {value}, for an encoder-decoder: {NEEDED[key][1]}" in fault.message
+
+
+def test_a_template_for_chats_has_no_effect_on_a_t5_and_is_told(folder: Path) -> None:
+    read = read_config(config(folder, template="qwen"))
+
+    assert arguments(load_preset("llamafactory", read.overrides).spec, RUN)["template"] == "default"
+    assert "template: qwen has no effect: T5 reads the prompt as it is" in read.notes
 
 
 def test_a_setting_of_llamafactory_is_refused_by_other_methods(folder: Path) -> None:

@@ -19,6 +19,7 @@ from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
 from t5panel.language import tr
+from t5panel.plan.planning import NOT_CHECKED
 from t5panel.preflight.models import Model, builtin_models, cached_models, folder_models, hub_cache
 from t5panel.tui.browse import size_text
 from t5panel.tui.parts import Part
@@ -53,9 +54,9 @@ class ModelPicker(ModalScreen[str | None]):
         Binding("escape", "leave", "back", key_display="esc", tooltip="Back to the setup; nothing is chosen"),
     ]
 
-    def __init__(self, present: str, folder: Path) -> None:
+    def __init__(self, present: str, folder: Path, *, decoders: bool) -> None:
         super().__init__()
-        self._present, self._folder = present, folder
+        self._present, self._folder, self._decoders = present, folder, decoders
         self._rows: tuple[Row, ...] = ()
 
     def compose(self) -> ComposeResult:
@@ -131,25 +132,25 @@ class ModelPicker(ModalScreen[str | None]):
     @work(thread=True, group="find", exclusive=True)
     def _find(self, folder: Path) -> None:
         try:
-            self.post_message(Found(folder, tuple(rows_of(folder, hub_cache(os.environ)))))
+            self.post_message(Found(folder, tuple(rows_of(folder, hub_cache(os.environ), decoders=self._decoders))))
         except OSError as error:
             self.post_message(Found(folder, (), f"{folder}: {error.strerror}"))
 
 
-def rows_of(folder: Path, cache: Path) -> Iterator[Row]:
-    """Built-in shapes, the cache, then what a folder holds and the ways out of it.
+def rows_of(folder: Path, cache: Path, *, decoders: bool) -> Iterator[Row]:
+    """Built-in shapes, the cache, then what a folder holds and the ways out of it; `decoders` too where they train.
 
     Raises: OSError when a folder cannot be read.
     """
     yield Row(heading=tr("built in: published shapes, random weights"))
     yield from (Row(model=model) for model in builtin_models())
     yield Row(heading=tr("hub cache: {folder}", folder=cache))
-    cached = cached_models(cache)
+    cached = cached_models(cache, decoders=decoders)
     yield from (Row(model=model) for model in cached)
     if not cached:
         yield Row(heading=tr("nothing was downloaded here"))
     yield Row(heading=tr("folder: {folder}", folder=folder))
-    models = folder_models(folder)
+    models = folder_models(folder, decoders=decoders)
     yield Row(folder=folder.parent, name="..")
     yield from (Row(model=model) for model in models)
     known = {model.name for model in models}
@@ -166,6 +167,9 @@ def row_parts(row: Row) -> Iterator[Part]:
     yield (f"{model.name}\n", "bold")
     if model.fault:
         yield from (("✗ ", "$error"), f"{tr(model.fault)}\n")
+    if model.decoder_only:
+        yield from ((tr("decoder-only: LLaMA-Factory trains it in its own way") + "\n", "$accent"),)
+        yield (tr(NOT_CHECKED) + "\n", "$warning")
     if model.shape is not None:
         shape = model.shape
         kind = tr("{count} parameters", count=parameters_text(shape.parameters))

@@ -206,7 +206,8 @@ class SetupScreen(Screen[None]):
 
         folder = folder_of((value_at(spec, key), spec.data.train))
         if key.startswith("model."):
-            self.app.push_screen(ModelPicker(value_at(spec, key) or "", folder), take_model)
+            picker = ModelPicker(value_at(spec, key) or "", folder, decoders=spec.method == "llamafactory")
+            self.app.push_screen(picker, take_model)
         else:
             self.app.push_screen(DataPicker(spec, folder, self._services), take_data)
 
