@@ -23,6 +23,7 @@ from t5panel.plan.memory import CardMemory
 from t5panel.plan.planning import Plan, batch_formula
 from t5panel.plan.records import Prediction
 from t5panel.render_figures import figure_words, figures_json
+from t5panel.render_options import option_lines, options_json
 from t5panel.render_speed import estimate_json, estimate_lines
 
 SEVERITY_MARK = {"info": "·", "warning": "!", "error": "✗"}
@@ -112,6 +113,7 @@ def plan_json(plan: Plan, command: Command) -> dict[str, Any]:
         "suggestions": [
             {"set": dict(each.settings), "verdict": each.verdict, "reason": each.reason} for each in plan.suggestions
         ],
+        "options": options_json(plan),
         "estimate": estimate_json(plan.estimate),
     }
 
@@ -176,6 +178,7 @@ def plan_lines(plan: Plan, command: Command) -> Iterator[str]:
     yield from estimate_lines(plan.estimate)
     yield titled(tr("verdict"), tr(plan.verdict))
     yield from suggestion_lines(plan)
+    yield from option_lines(plan)
     yield from finding_lines(plan)
     yield titled(tr("command"), command.line)
 
