@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from math import prod
 
 FLOAT = 4
 WARP, MAX_THREADS = 32, 512
@@ -44,20 +45,48 @@ def _power(length: int, most: int) -> int:
     return 1 << (min(length, most).bit_length() - 1)
 
 
-def adafactor_moments(shapes: Iterable[tuple[int, ...]], *, half: bool, processors: Processors) -> Iterator[list[int]]:
-    """Sizes that live together at each high moment of Adafactor's step, weight by weight; `half`: bfloat16 weights.
+Turn = tuple[str, str, int]
+"""A storage of so many bytes is born under a name (`+`) or dies (`-`), or the weight of that number gets `states`."""
 
-    Source: transformers.optimization.Adafactor.step. The update of a weight lives until that of the next is there.
+
+def adafactor_turns(shapes: Iterable[tuple[int, ...]], *, half: bool, processors: Processors) -> Iterator[Turn]:
+    """What Adafactor's step takes for a moment, weight by weight; `half`: bfloat16 weights.
+
+    Source: transformers.optimization.Adafactor.step, and a run's events. Its names outlive a turn of the loop: the
+    update of a weight goes when the next one's first is there, a copy in float32 when its name is given to another.
     """
-    before = 0
-    for lengths in shapes:
-        size = FLOAT
-        for length in lengths:
-            size *= length
-        copies = [size, size] if half else []  # the gradient and the weight in float32
-        yield [before, *copies, size, size]
+    left: tuple[Turn, ...] = ()
+    copies: tuple[Turn, ...] = ()
+    for number, lengths in enumerate(shapes):
+        size = FLOAT * prod(lengths)
+        if half:
+            yield from (*copies[:1], ("+", f"gradient {number}", size))
+        yield ("states", "", number)
+        if half:
+            yield from (*copies[1:], ("+", f"weight {number}", size))
+            copies = (("-", f"gradient {number}", 0), ("-", f"weight {number}", 0))
+        yield from (("+", "square", size), ("+", f"first {number}", size), ("-", "square", 0), *left)
+        left = (("-", f"first {number}", 0),)
         if len(lengths) == 2:
-            rows, columns = lengths
-            yield [*copies, size, FLOAT * columns, column_sum_buffer(rows, columns, processors)]
-            yield [*copies, size, FLOAT * rows, FLOAT * columns, size]
-        before = size
+            rows, columns = (FLOAT * length for length in lengths)
+            yield from (("+", "row", rows), ("-", "row", 0), ("+", "column", columns))
+            if sums := column_sum_buffer(*lengths, processors):
+                yield from (("+", "sums", sums), ("-", "sums", 0))
+            yield from (("-", "column", 0), ("+", "row", rows), ("+", "column", columns))
+            yield from (("+", f"second {number}", size), ("-", "row", 0), ("-", "column", 0), *left)
+            left = (("-", f"second {number}", 0),)
+        yield from (("+", "negative", size), ("-", "negative", 0))
+    yield from (*copies, *left)
+
+
+def highest(turns: Iterable[Turn]) -> int:
+    """Most bytes that live together."""
+    living: dict[str, int] = {}
+    most = 0
+    for kind, name, size in turns:
+        if kind == "+":
+            living[name] = size
+            most = max(most, sum(living.values()))
+        elif kind == "-":
+            del living[name]
+    return most

@@ -24,7 +24,7 @@ Verdict = Literal["fits", "tight", "no"]
 LENGTH_ROUNDING = 8
 """Our batches are padded to a multiple of it."""
 OPTIMIZERS: Mapping[str, OptimizerName] = {
-    "adamw_torch": "adamw_loop",  # torch takes no list of tensors at once where `fused` is given as false
+    "adamw_torch": "adamw_foreach",
     "adamw_torch_fused": "adamw_fused",
     "adafactor": "adafactor",
 }

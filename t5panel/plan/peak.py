@@ -8,7 +8,7 @@ from math import prod
 
 from t5panel.contract.memory_table import Polynomial
 from t5panel.contract.shapes import Shape
-from t5panel.plan.kernels import Processors, adafactor_moments
+from t5panel.plan.kernels import Processors, adafactor_turns, highest
 from t5panel.plan.step import OptimizerName, Parameter, TrainingStep, lengths_of, parameters_of, sections_in_order
 from t5panel.plan.table import sections_of
 
@@ -104,7 +104,7 @@ def _moment(step: TrainingStep) -> int:
 @lru_cache(maxsize=256)
 def _adafactor_moment(shape: Shape, half: bool, processors: Processors) -> int:
     lengths = [parameter.lengths for parameter in parameters_of(shape)]
-    return max(sum(moment) for moment in adafactor_moments(lengths, half=half, processors=processors))
+    return highest(adafactor_turns(lengths, half=half, processors=processors))
 
 
 def peak_of(step: TrainingStep) -> Peak:

@@ -15,7 +15,7 @@ from t5panel.plan.host import HostMemory, host_memory
 from t5panel.plan.machine import GIB, CardFacts, Machine
 from t5panel.plan.memory import CardMemory, Verdict, card_memory, training_step
 from t5panel.plan.need import need_of, quick_need
-from t5panel.plan.solve import Job, Suggestion, suggest
+from t5panel.plan.solve import Job, Option, Suggestion, solve, suggest
 from t5panel.plan.speed import Estimate
 from t5panel.plan.table import NoTableError, load_table
 
@@ -56,6 +56,8 @@ class Plan:
     estimate: Estimate
     suggestions: tuple[Suggestion, ...] = ()
     """What fits when this does not, or what would be faster; the best first."""
+    options: tuple[Option, ...] = ()
+    """All that surely fits with as many rows a step, by estimated speed; this plan's own settings may be among it."""
     versions: Mapping[str, str] = field(default_factory=dict)
     """Of the packages that the ranks will import."""
 
@@ -129,8 +131,11 @@ def make_plan(
     cards, memory_findings = _cards(spec, shape, used, versions, known.contexts)
     ram = host_memory(spec, shape, machine.ram_limit) if shape else None
     suggestions: tuple[Suggestion, ...] = ()
+    options: tuple[Option, ...] = ()
     if shape is not None and not device_findings:
-        suggestions = suggest(Job(spec, shape, used, cards, machine.ram_limit, versions, known))
+        job = Job(spec, shape, used, cards, machine.ram_limit, versions, known)
+        options = solve(job)
+        suggestions = suggest(job, options)
     all_findings = (*device_findings, *findings, *memory_findings, *_memory_findings(cards, ram, suggestions))
     speed = forecast(spec, shape, used, known)
     return Plan(
@@ -145,6 +150,7 @@ def make_plan(
         shape,
         speed,
         suggestions,
+        tuple(option for option in options if option.sure),
         versions,
     )
 
@@ -171,6 +177,7 @@ def glance(plan: Plan, preset: Preset, *, versions: Mapping[str, str], known: Ex
         findings=(*device_findings, *kept, *_memory_findings(cards, ram, ())),
         estimate=forecast(spec, shape, used, known),
         suggestions=(),
+        options=(),
     )
 
 

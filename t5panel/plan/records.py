@@ -184,7 +184,7 @@ def step_of(record: MeasuredStep) -> TrainingStep:
         checkpointing=cfg.gc,
         dropout=cfg.dropout > 0,
         loss=_loss(cfg),
-        optimizer=_optimizer(cfg),
+        optimizer="adamw_fused" if cfg.loop == "zero" else cfg.optim,  # the study's engine has but one
         accumulation=cfg.ga,
         wrapper=_wrapper(cfg),
         zero=zero,
@@ -260,13 +260,6 @@ def _zero(cfg: Config) -> Zero:
     for key in OFFLOADS[cfg.off]:
         settings[key] = {"device": "cpu"}
     return Zero.from_config({"zero_optimization": settings}, cfg.world)
-
-
-def _optimizer(cfg: Config) -> OptimizerName:
-    """Ours under the name of torch's `foreach` is OPTIMIZERS' `adamw_torch`; the measured engine has but one."""
-    if cfg.loop == "product":
-        return "adamw_loop" if cfg.optim == "adamw_foreach" else cfg.optim
-    return "adamw_fused" if cfg.loop == "zero" else cfg.optim
 
 
 def _loss(cfg: Config) -> Literal["model", "trainer", "summed", "chunked", "one-chunk"]:

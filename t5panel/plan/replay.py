@@ -11,10 +11,10 @@ from functools import lru_cache
 from itertools import chain, repeat
 
 from t5panel.plan.allocator import MIB, Allocator, Block
-from t5panel.plan.kernels import adafactor_moments
+from t5panel.plan.kernels import adafactor_turns
 from t5panel.plan.pass_events import PassEvent, pass_of
 from t5panel.plan.peak import state_sizes
-from t5panel.plan.step import TrainingStep, embeddings_before, parameters_of
+from t5panel.plan.step import Parameter, TrainingStep, embeddings_before, optimizer_groups, parameters_of
 
 STEPS = 3
 """The optimizer's states exist from the second step on; the third one adds nothing new."""
@@ -90,7 +90,7 @@ def held_by(step: TrainingStep) -> Held:
                 card.give(tensor)
             if not step.lingers:
                 _give_all(card, left)
-        _update(card, step, elements, first=number == 0)
+        _update(card, step, first=number == 0)
         for gradient in gradients.values():
             card.give(gradient)
     return Held(card.peak, card.allocator.peak, card.allocator.reserved)
@@ -142,16 +142,23 @@ def _give_all(card: Card, taken: list[tuple[Block, int]]) -> None:
 
 
 def _take_weights(card: Card, step: TrainingStep) -> None:
-    """One after the other. A fresh model has an embedding for each use at first, which go when they are tied."""
+    """One after the other. A fresh model has an embedding for each use at first, which go when they are tied.
+
+    A fresh one with a head of its own gets it afterwards, scaled: only the loops that we measure make such.
+    """
     copies = []
-    embedding, width = step.shape.vocab_size * step.shape.d_model, step.width
+    embedding, width = step.width * step.shape.vocab_size * step.shape.d_model, step.width
     before = embeddings_before(step)
     for number, parameter in enumerate(parameters_of(step.shape)):
         if number in before:
-            copies.append(card.take(width * embedding))
+            copies.append(card.take(embedding))
+        if parameter.name == "lm_head.weight" and before:
+            copies.append(card.take(embedding))
+            _give_all(card, copies)
+            copies.append(card.take(embedding))
         card.take(width * parameter.elements)
-    if before:
-        copies.append(card.take(width * embedding))
+    if before and step.shape.tied:
+        copies.append(card.take(embedding))
     _give_all(card, copies)
 
 
@@ -188,22 +195,44 @@ def _filled(sizes: Iterable[int], first: int, limit: int) -> Iterator[int]:
         yield filled
 
 
-def _update(card: Card, step: TrainingStep, elements: list[int], *, first: bool) -> None:
-    """The optimizer's step: its states at the first one, and what it takes for a moment at each."""
-    width, parameters = step.width, parameters_of(step.shape)
-    if first:
-        for parameter in parameters:
-            for size in state_sizes(parameter, step.optimizer, width):
-                card.take(size)
-    if step.optimizer == "adamw_foreach":
-        for moment in [card.take(width * count) for count in elements]:
-            card.give(moment)
-    elif step.optimizer == "adamw_loop":
-        for count in elements:
-            for moment in [card.take(width * count) for _ in range(2)]:
-                card.give(moment)
-    elif step.optimizer == "adafactor":
-        lengths = [parameter.lengths for parameter in parameters]
-        for sizes in adafactor_moments(lengths, half=width == 2, processors=step.processors):
-            for moment in [card.take(size) for size in sizes if size]:
-                card.give(moment)
+def _update(card: Card, step: TrainingStep, *, first: bool) -> None:
+    """The optimizer's step, group by group: its states at the first one, and what it takes for a moment at each."""
+    parameters = parameters_of(step.shape)
+    for group in optimizer_groups(step):
+        members = [parameters[number] for number in group]
+        if step.optimizer == "adafactor":
+            _adafactor(card, step, members, first=first)
+            continue
+        if first:
+            for parameter in members:
+                _take_states(card, step, parameter)
+        sizes = [step.width * parameter.elements for parameter in members]
+        if step.optimizer == "adamw_foreach":
+            _pass_by(card, sizes)
+        elif step.optimizer == "adamw_loop":
+            for size in sizes:
+                _pass_by(card, [size, size])
+
+
+def _adafactor(card: Card, step: TrainingStep, members: list[Parameter], *, first: bool) -> None:
+    """Weight by weight: the states of one are made when its turn comes."""
+    lengths = [parameter.lengths for parameter in members]
+    living = {}
+    for kind, name, number in adafactor_turns(lengths, half=step.width == 2, processors=step.processors):
+        if kind == "+":
+            living[name] = card.take(number)
+        elif kind == "-":
+            card.give(living.pop(name))
+        elif first:
+            _take_states(card, step, members[number])
+
+
+def _take_states(card: Card, step: TrainingStep, parameter: Parameter) -> None:
+    for size in state_sizes(parameter, step.optimizer, step.width):
+        card.take(size)
+
+
+def _pass_by(card: Card, sizes: Iterable[int]) -> None:
+    """Storages that live together for a moment."""
+    for moment in [card.take(size) for size in sizes]:
+        card.give(moment)

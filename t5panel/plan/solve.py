@@ -76,6 +76,8 @@ class Option:
     """Samples per second, the middle of the estimate; None where nothing is known of the speed."""
     sure: bool
     """Whether it fits with all the room that an allocator was seen to want; else a replay has to tell."""
+    most: int
+    """Bytes that surely hold it on a card, the context not among them."""
     host: Verdict
 
 
@@ -116,11 +118,11 @@ def solve(job: Job, target: int | None = None) -> tuple[Option, ...]:
     return tuple(sorted(options, key=_rank))
 
 
-def suggest(job: Job) -> tuple[Suggestion, ...]:
+def suggest(job: Job, options: tuple[Option, ...]) -> tuple[Suggestion, ...]:
     """The fastest that fits when what is planned does not surely fit; else a faster one, if there is any.
 
-    At most one; nothing where nothing is known of the memory. What may fit or not is tried in a replay of a tenth of
-    a second, and only when the plan does not fit.
+    `options` are those of `solve`. At most one; nothing where nothing is known of the memory. What may fit or not is
+    tried in a replay of a tenth of a second, and only when the plan does not fit.
     """
     if not job.memory:
         return ()
@@ -130,23 +132,20 @@ def suggest(job: Job) -> tuple[Suggestion, ...]:
     if fits and rate is None:
         return ()
     least = WORTH_SAYING * rate if fits and rate else 0.0
-    better = [option for option in _others(job, host) if (option.rate or 0.0) >= least]
+    better = [option for option in _others(job, options, host) if (option.rate or 0.0) >= least]
     sure = _simplest(job, [option for option in better if option.sure])
     if not fits and (found := _replayed(job, better, sure)):
         return (_suggestion(job, *found, None),)
     if sure is None:
         return ()
-    most = int(MOST_OVERHEAD[_kind_of_overhead(sure.spec)] * _requested(job, sure.spec))
-    return (_suggestion(job, sure, most, rate if fits else None),)
+    return (_suggestion(job, sure, sure.most, rate if fits else None),)
 
 
-def _others(job: Job, host: Verdict) -> list[Option]:
+def _others(job: Job, options: tuple[Option, ...], host: Verdict) -> list[Option]:
     """What would change something, and asks no more of the host."""
     order = ("fits", "tight", "no")
     return [
-        option
-        for option in solve(job)
-        if changes(job.spec, option.spec) and order.index(option.host) <= order.index(host)
+        option for option in options if changes(job.spec, option.spec) and order.index(option.host) <= order.index(host)
     ]
 
 
@@ -243,7 +242,8 @@ def _options(job: Job, variant: RunSpec, rows: int) -> Iterator[Option]:
         return
     for batch in likely:
         spec = _with_batch(variant, batch, rows)
-        yield Option(spec, forecast(spec, job.shape, job.cards, job.known).middle, batch in sure, host)
+        rate, most = forecast(spec, job.shape, job.cards, job.known).middle, MOST_OVERHEAD[kind] * requested(batch)
+        yield Option(spec, rate, batch in sure, int(most), host)
 
 
 def _requested(job: Job, spec: RunSpec) -> int:
@@ -296,11 +296,12 @@ def _suggestion(job: Job, option: Option, most: int, before: float | None) -> Su
         faster = f"{option.rate / before:.2f} × as fast" if before else "the fastest that fits"
         reason = f"{faster} by the estimate"
     why = f"{reason}: {', '.join(facts)}"
-    title = _title(job.spec, option.spec)
+    title = title_of(job.spec, option.spec)
     return Suggestion(changes(job.spec, option.spec), title, option.host, why, is_faster=before is not None)
 
 
-def _title(old: RunSpec, new: RunSpec) -> str:
+def title_of(old: RunSpec, new: RunSpec) -> str:
+    """The new settings by their batch and accumulation, and by what else is not as in the old."""
     train = new.train
     found = [f"batch {train.per_device_train_batch_size} × {train.gradient_accumulation_steps}"]
     if train.gradient_checkpointing != old.train.gradient_checkpointing:

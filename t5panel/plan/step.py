@@ -78,13 +78,16 @@ class TrainingStep:
     @property
     def values(self) -> dict[str, int]:
         """What the letters of a table's monomials stand for."""
+        wide = 1 if self.shape.d_kv <= SUMMED_WIDTH else 2
         return {
             **lengths_of(self.shape),
             "b": self.batch,
             "s": self.source,
             "t": self.target,
-            **{letter: -(-self.source // unit) * unit for letter, unit in (("p", 8), ("P", 16), ("S", 32))},
-            **{letter: -(-self.target // unit) * unit for letter, unit in (("q", 8), ("Q", 16), ("T", 32))},
+            **{letter: _up(self.source, unit) for letter, unit in (("p", 8), ("P", 16), ("S", 32))},
+            **{letter: _up(self.target, unit) for letter, unit in (("q", 8), ("Q", 16), ("T", 32))},
+            "u": wide * _up(self.source, wide * SUMMED_WIDTH),
+            "v": wide * _up(self.target, wide * SUMMED_WIDTH),
             "c": min(self.chunk, self.batch * self.target),
         }
 
@@ -112,6 +115,12 @@ class TrainingStep:
         return replace(self, shape=replace(self.shape, num_layers=layers, num_decoder_layers=decoder_layers))
 
 
+def _up(length: int, unit: int) -> int:
+    return -(-length // unit) * unit
+
+
+SUMMED_WIDTH = 64
+"""Of a head: attention's kernel sums the gradient of wider ones in blocks of twice as many rows and columns."""
 HEAD_ALIGNMENT = 8
 """Source: check_head_dim_size_mem_efficient in torch's sdp_utils.cpp, bfloat16."""
 
@@ -125,7 +134,7 @@ def check_kernel(shape: Shape, attention: Attention) -> None:
 
 def embeddings_before(step: TrainingStep) -> frozenset[int]:
     """Before which weights a fresh model has another embedding: its encoder's and its decoder's first; none without."""
-    if not (step.fresh and step.shape.tied):
+    if not step.fresh:
         return frozenset()
     names = [parameter.name for parameter in parameters_of(step.shape)]
     return frozenset(next(n for n, name in enumerate(names) if name.startswith(stack)) for stack in ("enc", "dec"))
@@ -214,3 +223,12 @@ def parameters_of(shape: Shape) -> tuple[Parameter, ...]:
     if not shape.tied:
         found.append(Parameter("lm_head.weight", (shape.vocab_size, model)))
     return tuple(found)
+
+
+def optimizer_groups(step: TrainingStep) -> list[list[int]]:
+    """Numbers of the weights in each group of the optimizer. Ours decays matrices and not vectors; others have one."""
+    lengths = [parameter.lengths for parameter in parameters_of(step.shape)]
+    if step.loss != "summed":
+        return [list(range(len(lengths)))]
+    vectors = [number for number, each in enumerate(lengths) if len(each) < 2]
+    return [[number for number in range(len(lengths)) if number not in set(vectors)], vectors]

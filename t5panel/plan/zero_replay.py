@@ -11,7 +11,7 @@ from t5panel.contract.shapes import Shape
 from t5panel.plan.pass_events import pass_of
 from t5panel.plan.peak import Walk, walk_of
 from t5panel.plan.replay import STEPS, Card, Held
-from t5panel.plan.step import TrainingStep, embeddings_before, parameters_of
+from t5panel.plan.step import TrainingStep, embeddings_before, optimizer_groups, parameters_of
 from t5panel.plan.table import NoTableError
 from t5panel.plan.zero import Event, Pass, TapeEvent, Zero, candidates, engine_events
 from t5panel.plan.zero.card import BF16, EMPTY_CACHE, FP32, FP64
@@ -41,7 +41,7 @@ def held_under_zero(step: TrainingStep) -> Held:
     tape = list(_tape(step))
     if zero.stage == 3:
         return _sharded(zero, sizes, Pass.of(tape, sum(sizes)))
-    events = engine_events(zero, sizes, [tape], groups=_groups(step), steps=STEPS)
+    events = engine_events(zero, sizes, [tape], groups=optimizer_groups(step), steps=STEPS)
     return _play(Card(expandable=step.expandable_segments), events)
 
 
@@ -89,15 +89,6 @@ def _tape(step: TrainingStep) -> Iterator[TapeEvent]:
             yield event if step.lingers or event[0] != "left" else ("-", event[1])
     for key in inputs:
         yield ("-", key)
-
-
-def _groups(step: TrainingStep) -> list[list[int]]:
-    """Our trainer decays matrices and not vectors: two groups of the optimizer. The measured loops have one."""
-    vectors = {number for number, each in enumerate(parameters_of(step.shape)) if len(each.lengths) < 2}
-    everything = range(len(_sizes(step.shape)))
-    if step.loss != "summed":
-        return [list(everything)]
-    return [[number for number in everything if number not in vectors], sorted(vectors)]
 
 
 def _play(card: Card, events: Iterable[Event]) -> Held:

@@ -15,6 +15,7 @@ from t5panel.plan.memory import CardMemory
 from t5panel.plan.planning import Plan, batch_formula, memory_label
 from t5panel.plan.records import Prediction
 from t5panel.render.faults import SEVERITY_MARK
+from t5panel.render.options import option_lines, options_json
 from t5panel.render.speed import estimate_json, estimate_lines
 from t5panel.render.values import gib
 
@@ -60,6 +61,7 @@ def plan_json(plan: Plan, command: Command) -> dict[str, Any]:
         "suggestions": [
             {"set": dict(each.settings), "verdict": each.verdict, "reason": each.reason} for each in plan.suggestions
         ],
+        "options": options_json(plan),
         "estimate": estimate_json(plan.estimate),
     }
 
@@ -124,6 +126,7 @@ def plan_lines(plan: Plan, command: Command) -> Iterator[str]:
     yield from estimate_lines(plan.estimate)
     yield titled(tr("verdict"), tr(memory_label(plan) or plan.verdict))
     yield from suggestion_lines(plan)
+    yield from option_lines(plan)
     yield from finding_lines(plan)
     yield titled(tr("command"), command.line)
 

@@ -28,7 +28,7 @@ def build_optimizer(model: nn.Module, train: TrainSpec) -> Optimizer:
         lr=train.learning_rate,
         betas=(train.adam_beta1, train.adam_beta2),
         eps=train.adam_epsilon,
-        fused=train.optim == "adamw_torch_fused",
+        fused=True if train.optim == "adamw_torch_fused" else None,  # else torch chooses: on CUDA its foreach
     )
 
 

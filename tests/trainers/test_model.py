@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import safetensors.torch
@@ -13,10 +13,11 @@ import torch
 from transformers import T5ForConditionalGeneration
 
 from t5panel.contract.shapes import SHAPES
-from t5panel.contract.spec import RunSpec
+from t5panel.contract.spec import RunSpec, TrainSpec
 from t5panel.trainers.deepspeed import engine_config
 from t5panel.trainers.manual import load_weights
 from t5panel.trainers.model import build_model, config_of
+from t5panel.trainers.optim import build_optimizer
 
 CPU = torch.device("cpu")
 
@@ -128,3 +129,12 @@ def test_deepspeed_gets_what_train_says_and_nothing_automatic() -> None:
     assert config["gradient_clipping"] == 0.0
     assert config["zero_optimization"] == {"stage": 2, "overlap_comm": True}
     assert "auto" not in str(config)
+
+
+@pytest.mark.parametrize(("optim", "fused"), [("adamw_torch_fused", True), ("adamw_torch", None)])
+def test_adamw_is_fused_or_as_torch_chooses(
+    optim: Literal["adamw_torch_fused", "adamw_torch"], fused: bool | None
+) -> None:
+    optimizer = build_optimizer(torch.nn.Linear(2, 2), TrainSpec(optim=optim))
+
+    assert (optimizer.defaults["fused"], optimizer.defaults["foreach"]) == (fused, None)

@@ -19,6 +19,7 @@ from t5panel.plan.machine import parse_machine
 from t5panel.plan.planning import Plan, make_plan, used_cards
 from t5panel.plan.solve import Job, Option, Suggestion, solve, suggest
 from t5panel.presets import load_preset
+from t5panel.render.options import options_json
 
 VERSIONS = {"transformers": "5.23.0", "torch": "2.13.0"}
 BOX = "3xRTX 3080 20GiB,12GiB"
@@ -102,6 +103,21 @@ def test_the_effective_batch_is_kept_exactly_and_the_fastest_comes_first(preset:
     assert len(rates(options)) == len(options) > 0
 
 
+def test_a_plan_lists_what_fits_the_fastest_first_with_what_to_set() -> None:
+    plan = planned("deepspeed")
+
+    told = options_json(plan)
+    best, settings_of = told["ranked"][0], {each: told["ranked"][each]["set"] for each in (0, 9)}
+
+    assert told["fitting"] == len(plan.options) > len(told["ranked"]) == 10
+    assert {each["effective_batch"] for each in told["ranked"]} == {told["effective_batch"]} == {384}
+    assert best["samples_per_second"] == max(each["samples_per_second"] for each in told["ranked"])
+    for changed in settings_of.values():
+        followed = planned_with("deepspeed", BOX, changed)
+        assert followed.verdict == "fits"
+        assert followed.cards[0].high <= max(each["at_most"] for each in told["ranked"])
+
+
 def test_a_batch_that_the_ranks_cannot_share_becomes_the_nearest_that_they_can() -> None:
     options = solve(job_of(planned("manual")), 385)
 
@@ -180,8 +196,8 @@ def test_nothing_is_suggested_where_nothing_is_known_of_the_memory() -> None:
 
     unknown = replace(job_of(plan), memory=())
 
-    assert suggest(unknown) == ()
     assert solve(unknown) == ()
+    assert suggest(unknown, ()) == ()
 
 
 def test_offload_that_the_host_cannot_hold_is_never_offered_but_doing_without_is() -> None:
