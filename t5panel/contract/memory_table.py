@@ -24,6 +24,9 @@ Loss = Literal["model", "trainer", "summed", "chunked", "one-chunk"]
 """Who computes the loss: the model; the model under HF Trainer; our trainers; checkpointed in chunks, or in one."""
 Place = Literal["here", "before", "after", "first", "last", "middles"]
 """Which block of a stack is meant, seen from another: the same, a lower or a higher neighbour, an end, all between."""
+HookName = Literal["pre_forward", "post_forward", "pre_backward", "post_backward", "kept", "freed"]
+"""When ZeRO-3 brings the weights of a module or may take them away; from when and until when a recomputed block keeps
+their storage, whoever takes them away."""
 Polynomial = tuple[tuple[str, float], ...]
 """Monomials with their coefficients, in bytes."""
 
@@ -39,9 +42,17 @@ def kind_key(
     tied: bool,
     loss: Loss,
     model_type: str,
+    sharded: bool = False,
 ) -> str:
     """The name of a kind of step: all that decides which operations run, but not how large they are."""
-    flags = {"padded": padded, "checkpointing": checkpointing, "dropout": dropout, "gated": gated, "tied": tied}
+    flags = {
+        "padded": padded,
+        "checkpointing": checkpointing,
+        "dropout": dropout,
+        "gated": gated,
+        "tied": tied,
+        "sharded": sharded,
+    }
     return " ".join((model_type, precision, attention, loss, *(name for name, on in flags.items() if on)))
 
 
@@ -80,6 +91,15 @@ class Ready(msgspec.Struct, frozen=True, array_like=True, tag=2, gc=False):
     parameter: str
 
 
+class Hook(msgspec.Struct, frozen=True, array_like=True, tag=3, gc=False):
+    """Under ZeRO-3 something happens to a module. `module` is named within its block; without a stack in full."""
+
+    name: HookName
+    stack: str
+    place: Place
+    module: str
+
+
 class Sums(msgspec.Struct, frozen=True, array_like=True):
     """What a section adds up to, without its order."""
 
@@ -93,7 +113,7 @@ class Sums(msgspec.Struct, frozen=True, array_like=True):
 class Section(msgspec.Struct, frozen=True, array_like=True):
     """Births and deaths in order, and their sums."""
 
-    events: tuple[Birth | Death | Ready, ...]
+    events: tuple[Birth | Death | Ready | Hook, ...]
     kept: Sums
     """With the gradients it makes."""
     given: Sums

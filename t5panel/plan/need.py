@@ -26,6 +26,10 @@ class Need:
     """Blocks handed out: less than this on a card is an out-of-memory."""
     reserved: int
     """Segments that the caching allocator takes when it is free to."""
+    start: int = 0
+    """Blocks at the highest moment before the first step, where that was looked at."""
+    start_reserved: int = 0
+    """Segments at that time."""
 
     @property
     def requested(self) -> int:
@@ -35,12 +39,12 @@ class Need:
     @property
     def low(self) -> int:
         """Below this it cannot run."""
-        return int(LOWEST_SHARE * self.allocated)
+        return int(LOWEST_SHARE * max(self.allocated, self.start))
 
     @property
     def high(self) -> int:
         """With this it needs no luck."""
-        return int(MARGIN * max(self.reserved, self.allocated))
+        return int(MARGIN * max(self.reserved, self.allocated, self.start_reserved))
 
 
 def need_of(step: TrainingStep) -> Need:
@@ -50,7 +54,8 @@ def need_of(step: TrainingStep) -> Need:
     """
     if step.zero is not None:
         held = held_under_zero(step)
-        return Need(_zero_parts(step, step.zero, held.requested), held.allocated, held.reserved)
+        parts = _zero_parts(step, step.zero, held.requested)
+        return Need(parts, held.allocated, held.reserved, held.start, held.start_reserved)
     parts = peak_of(step)
     held = _held(step)
     return Need(_scaled(parts, held.requested), held.allocated, held.reserved)
@@ -63,7 +68,7 @@ def quick_need(step: TrainingStep, like: Need) -> Need:
     """
     parts = peak_of(step) if step.zero is None else _zero_parts(step, step.zero, zero_peak(step))
     grown = parts.requested / like.requested
-    return Need(parts, int(grown * like.allocated), int(grown * like.reserved))
+    return Need(parts, int(grown * like.allocated), int(grown * like.reserved), like.start, like.start_reserved)
 
 
 def _held(step: TrainingStep) -> Held:

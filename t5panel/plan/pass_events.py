@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from t5panel.contract.memory_table import WORKSPACE, Birth, Death, Place, Ready, Section
+from t5panel.contract.memory_table import WORKSPACE, Birth, Death, Hook, Place, Ready, Section
 from t5panel.plan.step import TrainingStep, sections_in_order
 from t5panel.plan.table import sections_of
 
 PassEvent = tuple[Any, ...]
 """("+", key, bytes): a storage is born · ("-", key): it dies · ("grad", weight's name, key): a gradient is complete in
-it · ("phase",): the forward pass ends · ("left", key): the loss and what its graph still holds, which die with it."""
+it · ("phase",): the forward pass ends · ("left", key): the loss and what its graph still holds, which die with it ·
+("module", hook, name): a module's hook fires, under ZeRO-3."""
 _STACKS = {"e": "encoder", "d": "decoder"}
 
 
@@ -60,6 +61,8 @@ def pass_of(step: TrainingStep) -> list[PassEvent]:
             elif isinstance(event, Death):
                 for key in storages(here, event.stack, event.place, event.labels):
                     events.append(("-", key))
+            elif isinstance(event, Hook):
+                events.append(_fired(event, here, layers))
             else:
                 events.append(_completed(event, here, born, layers))
 
@@ -81,6 +84,14 @@ def _completed(
     if name.startswith("layer."):
         name = f"{_STACKS[here[0][1]]}.block.{here[1]}.{name}"
     return ("grad", name, born[event.stack, layer][event.label])
+
+
+def _fired(event: Hook, here: tuple[str, int], layers: dict[str, int]) -> PassEvent:
+    if not event.stack:
+        return ("module", event.name, event.module)
+    (layer,) = _layers(here, f"F{event.stack}", event.place, layers)
+    name = f"{_STACKS[event.stack]}.block.{layer}"
+    return ("module", event.name, f"{name}.{event.module}" if event.module else name)
 
 
 def _layers(here: tuple[str, int], stack: str, place: Place, layers: dict[str, int]) -> range:

@@ -160,6 +160,8 @@ class Walk:
     place: str
     forward: int
     """Highest moment of the forward pass."""
+    hidden: int
+    """Highest moment of it before the last block, which the logits follow."""
     head: int
     """Highest moment of the loss and its gradient."""
     tail: int
@@ -252,7 +254,7 @@ def walk_of(step: TrainingStep, *, given: bool, handed: bool = False) -> Walk:
     bytes_of = [sum([coefficient * values[index] for index, coefficient in terms]) for terms in prepared.polynomials]
     live = 0.0
     highest = _Moment(0.0, 0, 1, ())
-    tops = {"F": 0.0, "l": 0.0, "B": 0.0}
+    tops = {"F": 0.0, "l": 0.0, "B": 0.0, "hidden": 0.0}
     backward: list[tuple[str, int, int]] = []
     for number, section in enumerate(prepared.sections):
         name, times = section.name, section.times
@@ -265,6 +267,8 @@ def walk_of(step: TrainingStep, *, given: bool, handed: bool = False) -> Walk:
         top = once + repeated
         phase = "F" if name == "begin" else name[0]
         tops[phase] = max(tops[phase], top)
+        if phase == "F" and name != "Fd.last":
+            tops["hidden"] = tops["F"]
         if top > highest.above:
             highest = _Moment(top, number, times if repeated else 1, section.peak_logits[peaks.index(max(peaks))])
         live += times * change
@@ -280,6 +284,7 @@ def walk_of(step: TrainingStep, *, given: bool, handed: bool = False) -> Walk:
         logits=int(logits + _value(highest.logits, values)),
         place=last.name,
         forward=int(tops["F"]),
+        hidden=int(tops["hidden"]),
         head=int(tops["l"]),
         tail=int(tops["B"]),
         backward=tuple(backward),

@@ -31,6 +31,10 @@ class Held:
     requested: int
     allocated: int
     reserved: int
+    start: int = 0
+    """Blocks at the highest moment before the first step, where a start-up was played."""
+    start_reserved: int = 0
+    """Segments at that time; what is empty of them has gone back to the driver since."""
 
 
 class Card:

@@ -63,6 +63,7 @@ class TrainingStep:
             tied=self.shape.tied,
             loss=self.loss,
             model_type=self.shape.model_type,
+            sharded=self.zero is not None and self.zero.stage == 3,
         )
 
     @property

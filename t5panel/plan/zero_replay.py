@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import lru_cache
 from typing import Literal
@@ -14,12 +14,8 @@ from t5panel.plan.replay import STEPS, Card, Held
 from t5panel.plan.step import TrainingStep, embeddings_before, optimizer_groups, parameters_of
 from t5panel.plan.table import NoTableError
 from t5panel.plan.zero import Event, Pass, TapeEvent, Zero, candidates, engine_events
-from t5panel.plan.zero.card import BF16, EMPTY_CACHE, FP32, FP64
+from t5panel.plan.zero.card import BF16, EMPTY_CACHE
 from t5panel.plan.zero.closed_form import SHARES
-
-STAGE_3_BLOCKS = 1.01
-"""Allocated over requested in stage 3. Source: five records on one H100, 1.0001 to 1.0099."""
-
 
 UPDATES: Mapping[str, Literal["fused", "foreach", "loop"]] = {
     "adamw_fused": "fused",
@@ -28,9 +24,13 @@ UPDATES: Mapping[str, Literal["fused", "foreach", "loop"]] = {
 }
 
 
+LOGITS = 10
+"""Bytes of one in the forward pass: in bfloat16, in float32, and their logarithms."""
+
+
 @lru_cache(maxsize=256)
 def held_under_zero(step: TrainingStep) -> Held:
-    """The peaks of a steady step. Stages 0 to 2 are played; stage 3 is in closed form, as no table has its hooks.
+    """The peaks of a steady step.
 
     A stack of one block counts as two: never too little.
 
@@ -38,10 +38,9 @@ def held_under_zero(step: TrainingStep) -> Held:
     """
     step, zero = _modelled(step)
     sizes = _sizes(step.shape)
-    tape = list(_tape(step))
-    if zero.stage == 3:
-        return _sharded(zero, sizes, Pass.of(tape, sum(sizes)))
-    events = engine_events(zero, sizes, [tape], groups=optimizer_groups(step), steps=STEPS)
+    events = engine_events(
+        zero, sizes, [list(_tape(step))], groups=optimizer_groups(step), modules=_modules(step.shape), steps=STEPS
+    )
     return _play(Card(expandable=step.expandable_segments), events)
 
 
@@ -91,52 +90,50 @@ def _tape(step: TrainingStep) -> Iterator[TapeEvent]:
         yield ("-", key)
 
 
+@lru_cache(maxsize=64)
+def _modules(shape: Shape) -> Mapping[str, tuple[int, ...]]:
+    """The weights that each module reads; a feed-forward one looks at its `wo` before it calls it."""
+    found: dict[str, tuple[int, ...]] = {}
+    for number, parameter in enumerate(parameters_of(shape)):
+        module = parameter.name.removesuffix(".weight")
+        found[module] = (number,)
+        if module.endswith(".wo"):
+            found[module.removesuffix(".wo")] = (number,)
+    embedding = ["shared", "encoder.embed_tokens", "decoder.embed_tokens", *(["lm_head"] if shape.tied else [])]
+    return found | dict.fromkeys(embedding, (0,))
+
+
 def _play(card: Card, events: Iterable[Event]) -> Held:
     living = {}
     last = f"end {STEPS - 2}"
+    start = start_reserved = 0
     for kind, key, size, stream in events:
         if kind == 1:
             living[key] = card.take(size, stream)
         elif kind == -1:
             card.give(living.pop(key))
         elif key == EMPTY_CACHE:
+            start_reserved = max(start_reserved, card.allocator.reserved)
             card.allocator.empty_cache()
+        elif key == "init":
+            start, start_reserved = card.allocator.peak, max(start_reserved, card.allocator.reserved)
         elif key == last:
             card.reset_peaks()
-    return Held(card.peak, card.allocator.peak, card.allocator.reserved)
-
-
-def _sharded(zero: Zero, sizes: Sequence[int], held: Pass) -> Held:
-    """Stage 3. Reductions, the optimizer's step and gathers have segments that no other place of a step can use.
-
-    Their blocks lie in pools of other streams, or are larger than all that was freed. Source: the same five records,
-    whose reserved bytes come out within 3 %.
-    """
-    total, part = sum(sizes), sum(sizes) // zero.world
-    reduction = BF16 * min(total, zero.reduce_bucket_size)
-    step = (BF16 + FP32) * min(part, zero.sub_group_size)
-    if zero.offload_optimizer:
-        reduction += (BF16 + FP32 + FP64) * (max(sizes) // zero.world)
-        step = 0
-    idle = {"reduction": step, "step": reduction}
-    gathers = 2 * BF16 * min(total, zero.prefetch_bucket_size)
-    places = {place: int(STAGE_3_BLOCKS * size) for place, size in candidates(zero, sizes, held).items()}
-    allocated = max(places.values())
-    reserved = gathers + max(size + idle.get(place, reduction + step) for place, size in places.items())
-    return Held(int(allocated / STAGE_3_BLOCKS), allocated, reserved)
+    return Held(card.peak, card.allocator.peak, card.allocator.reserved, start, start_reserved)
 
 
 def _pass(step: TrainingStep, zero: Zero) -> Pass:
     """A pass from the sums of its sections. What it holds when a gradient is ready counts as its section's highest."""
     inputs = sum(step.input_sizes)
     walk = walk_of(step, given=not zero.keeps_gradients or zero.micro_steps > 1)
-    at_the_end = zero.keeps_gradients or zero.reduce_bucket_size >= step.shape.parameters
+    at_the_end = zero.stage < 3 and (zero.keeps_gradients or zero.reduce_bucket_size >= step.shape.parameters)
     # The last norm's backward pass belongs to the loss's section: three float32 copies of the decoder's output.
     more = inputs + 12 * step.batch * step.target * step.shape.d_model
     first = walk.backward[0][1] + (0 if step.shape.tied else BF16 * step.shape.d_model * step.shape.vocab_size)
     tail = max(walk.tail, first) + more
     return Pass(
         forward=walk.forward + inputs,
+        hidden=max(walk.hidden, walk.forward - LOGITS * step.batch * step.target * step.shape.vocab_size) + inputs,
         head=walk.head + inputs,
         tail=tail,
         fading=() if at_the_end else _fading(step, walk, first, more),

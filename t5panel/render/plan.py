@@ -73,6 +73,7 @@ def _card_json(card: CardMemory) -> dict[str, Any]:
         "requested": card.need.requested,
         "allocated": card.need.allocated,
         "reserved": card.need.reserved,
+        "start": card.need.start,
         "context": card.context,
         "low": card.low,
         "high": card.high,

@@ -19,7 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 STEPS = 3
-BATCH, SOURCE, TARGET, VOCABULARY = 2, 24, 8, 512
+BATCH, SOURCE, TARGET, VOCABULARY = 2, 24, 8, 513
 SCALAR = 8
 """Bytes: what is no larger is a scalar, which no one counts."""
 OF_NORMS = ("abs", "stack", "pow", "sum", "linalg_vector_norm", "lift_fresh", "reciprocal", "clamp")
@@ -123,6 +123,7 @@ def model_of(case: Case) -> nn.Module:
         pad_token_id=0,
         eos_token_id=1,
         attn_implementation="eager",
+        dropout_rate=0.0,
         use_cache=False,
     )
     model: nn.Module = T5ForConditionalGeneration(config)
@@ -152,6 +153,11 @@ def listen(model: nn.Module, watch: Watch) -> None:
         original = getattr(DeepSpeedZeRoOffload, function)
 
         def noted(self: object, module: nn.Module) -> object:
+            if hook == "post_forward" and torch._C._current_graph_task_id() != -1:  # recomputed
+                for weight in module.parameters(recurse=False):
+                    watch.events.append(["module", "kept", names[module]])
+                    freed = ["module", "freed", names[module]]
+                    weakref.finalize(weight.untyped_storage(), watch.events.append, freed)
             watch.events.append(["module", hook, names[module]])
             return original(self, module)
 

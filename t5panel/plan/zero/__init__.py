@@ -2,7 +2,7 @@
 
 For a bf16 model with an fp32 master copy and AdamW: flat weights, master copy, moments, gradient buckets, copies at a
 flush, gathered weights, temporaries of the optimizer's step. Sizes are bytes as requested, unrounded. No torch.
-Not modelled: `zero.Init`, NVMe, quantised weights, hpZ, fp16, ranks other than 0, NCCL's own buffers.
+Not modelled: `zero.Init`, frozen weights, NVMe, quantised weights, hpZ, fp16, ranks other than 0, NCCL's own buffers.
 
 Source: deepspeed 0.19.8, cited by file and line. S12 = runtime/zero/stage_1_and_2.py, S3 = runtime/zero/stage3.py,
 PP = runtime/zero/partition_parameters.py, PC = runtime/zero/partitioned_param_coordinator.py,

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from t5panel.plan.zero.card import BF16, FP32, FP64
-from t5panel.plan.zero.events import TapeEvent
 from t5panel.plan.zero.plain import ALLREDUCE_ELEMENTS
 from t5panel.plan.zero.settings import Zero
 
@@ -19,6 +18,7 @@ class Pass:
     """What a pass of the pure bf16 model holds above its weights, in bytes; gradients count until they are ready.
 
     forward  peak of the forward pass
+    hidden   peak of the forward pass before its logits
     head     peak of the backward pass up to its first gradient, the logits
     tail     peak of the rest of it, from where its first gradient is ready
     fading   the most it holds at a moment when a gradient is ready, for equal shares of the gradients in their order
@@ -27,6 +27,7 @@ class Pass:
     """
 
     forward: int
+    hidden: int
     head: int
     tail: int
     fading: tuple[int, ...]
@@ -40,41 +41,6 @@ class Pass:
             return 0
         begun = next((size for size in reversed(self.fading[: place + 1]) if size), 0)
         return max(begun, *self.fading[place:])
-
-    @classmethod
-    def of(cls, tape: Sequence[TapeEvent], total: int) -> Pass:
-        """From the tape of a pass, for a model of `total` parameters."""
-        leaves = {event[1] for event in tape if event[0] in ("-", "left")} | {
-            event[2] for event in tape if event[0] == "grad"
-        }
-        living: dict[object, int] = {}
-        fading = [0] * SHARES
-        work = held = ready = kept = 0
-        peaks, place = {"forward": 0, "head": 0, "tail": 0}, "forward"
-        for event in tape:
-            if event[0] == "+":
-                _, key, size = event
-                if key not in leaves:
-                    work += size
-                    continue
-                living[key] = size
-                held += size
-                peaks[place] = max(peaks[place], held)
-                if place == "tail":
-                    kept = max(kept, held + ready)
-            elif event[0] == "-":
-                held -= living.pop(event[1], 0)
-            elif event[0] == "phase":
-                place = "head"
-            elif event[0] == "grad":
-                place = "tail"
-                peaks[place], kept = max(peaks[place], held), max(kept, held + ready)
-                share = min(SHARES - 1, ready * SHARES // (BF16 * total))
-                fading[share] = max(fading[share], held)
-                size = living.pop(event[2], 0)
-                held -= size
-                ready += size
-        return cls(peaks["forward"], peaks["head"], peaks["tail"], tuple(fading), kept, work)
 
 
 def candidates(zero: Zero, sizes: Sequence[int], held: Pass) -> dict[str, int]:
@@ -134,20 +100,42 @@ def _partitioned(zero: Zero, sizes: Sequence[int], held: Pass) -> tuple[int, dic
 
 def _sharded(zero: Zero, sizes: Sequence[int], held: Pass) -> tuple[int, dict[str, int]]:
     total, shard = sum(sizes), -(-sum(sizes) // zero.world)
+    bucket = min(total, zero.reduce_bucket_size)
     gathered = BF16 * min(total, zero.max_live_parameters) if zero.world > 1 or zero.offload_param else 0
-    share = zero.reduce_bucket_size / total
+
+    def left(share: float) -> int:
+        """Weights that are still there when this share of the gradients is: the others go as they come."""
+        return min(gathered, int(BF16 * total * (1 - share)))
+
     steady = BF16 * zero.reduce_bucket_size if zero.contiguous_gradients else 0
     steady += 0 if zero.offload_param else BF16 * shard
     steady += 0 if zero.offload_optimizer else (3 * FP32 + BF16) * shard
-    copied = BF16 * (min(total, zero.reduce_bucket_size) + max(sizes))
     part = min(shard, zero.sub_group_size)
     return steady, {
-        "forward": gathered + held.forward,
+        "forward": gathered + max(held.forward, held.hidden + BF16 * min(total, zero.prefetch_bucket_size)),
         "logits": gathered + held.head,
-        "backward": gathered + held.tail,
-        "reduction": copied + held.after(share) + int(gathered * max(0.0, 1 - share)),
+        "backward": max(size + left(place / SHARES) for place, size in enumerate(held.fading)),
+        "reduction": BF16 * bucket + held.after(bucket / total) + left(bucket / total) + _parts(zero, sizes[1]),
+        "last reduction": BF16 * sizes[0] + _last_reduction(zero, sizes, bucket),
         "step": 0 if zero.offload_optimizer else max((BF16 + FP32) * part, FP32 * part + _update(zero, part, part)),
     }
+
+
+def _last_reduction(zero: Zero, sizes: Sequence[int], bucket: int) -> int:
+    """The embedding's gradient comes last: a full bucket makes room for it, and one that no bucket holds goes alone."""
+    embedding = sizes[0]
+    if bucket == sum(sizes):
+        return BF16 * bucket + _parts(zero, embedding)
+    alone = embedding > bucket
+    flat = (0 if embedding % zero.world == 0 else embedding) if alone else bucket
+    return BF16 * embedding + max(
+        BF16 * bucket + _parts(zero, sizes[1]), BF16 * (flat - (0 if alone else embedding)) + _parts(zero, embedding)
+    )
+
+
+def _parts(zero: Zero, elements: int) -> int:
+    """A copy of a gradient's part, and one in double precision for its norm, on their way to the host."""
+    return (BF16 + FP64) * -(-elements // zero.world) if zero.offload_optimizer else 0
 
 
 def _update(zero: Zero, elements: int, largest: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,9 +31,15 @@ class Coordinator:
         self.zero, self.card, self.sizes, self.modules = zero, card, sizes, modules
         self.parts = [-(-n // zero.world) for n in sizes]
         """Elements of a rank's part of every parameter."""
+        self.strangers = {  # modules that read a weight of a child's and are not known for it yet, by the child
+            name: parent
+            for name in modules
+            if set(modules[name]) & set(modules.get(parent := name.rpartition(".")[0], ()))
+        }
         self.stream = GATHER if zero.overlaps else COMPUTE
         self.persistent = self._persistent()
         self.data: list[object] = [None] * len(sizes)
+        self.kept: dict[int, object] = {}  # parameter -> storage that a recomputed block saved
         self.status: list[Status] = ["away"] * len(sizes)
         self.flying: dict[int, _Gather | None] = {}
         self.active: list[set[str]] = [set() for _ in sizes]
@@ -41,6 +48,9 @@ class Coordinator:
         self.modules_seen: list[str] = []
         self.queue: deque[tuple[int, int]] = deque()
         self.trace: list[tuple[int, int]] = []
+        self.distance: list[int] = []  # elements that the modules before each one read
+        self.uses: list[list[int]] = [[] for _ in sizes]  # turns at which each parameter is read
+        self.decided: dict[tuple[str, int], set[int]] = {}
         self.fetched_for: dict[int, int] = {}
         self.turn = 0
         self.available = 0
@@ -52,13 +62,21 @@ class Coordinator:
             self.mode = "record"
         elif self.mode == "record":
             self.mode = "complete"
-            self.trace = [
-                (p, turn) for turn, name in enumerate(self.modules_seen) for p in sorted(self.modules.get(name, ()))
-            ]
+            self._learn()
         self.queue = deque(self.trace)
         self.fetched_for = {}
         self.turn = 0
         self.available = 0
+
+    def _learn(self) -> None:
+        """PC:205: who reads what, in the order of the first pass."""
+        self.distance = [0]
+        for turn, name in enumerate(self.modules_seen):
+            params = sorted(self.modules.get(name, ()))
+            self.trace += [(p, turn) for p in params]
+            self.distance.append(self.distance[-1] + sum(self.sizes[p] for p in params))
+            for p in params:
+                self.uses[p].append(turn)
 
     def run(self, hook: str, name: str) -> None:
         """A module's hook fires."""
@@ -66,6 +84,12 @@ class Coordinator:
             if hook == "pre_backward":
                 self.backward[name] = None
             self._fetch(name)
+        elif hook == "kept":
+            for p in self.modules[name]:
+                self.kept[p] = self.data[p]
+        elif hook == "freed":
+            for p in self.modules[name]:
+                self._forget(p)
         else:
             if hook == "post_backward":
                 self.backward.pop(name, None)
@@ -73,9 +97,11 @@ class Coordinator:
 
     def end_pass(self) -> None:
         """PC:574: modules whose hook after backward never fired (embeddings)."""
+        for p in list(self.kept):
+            self._forget(p)
         while self.backward:
             name, _ = self.backward.popitem()
-            for p in self.modules.get(name, ()):
+            for p in self._weights_of(name):
                 self.active[p].discard(name)
                 if p not in self.persistent:
                     self._release(p)
@@ -119,8 +145,14 @@ class Coordinator:
         self.card.dies(*local)
 
     def _release_data(self, p: int) -> None:
-        self.card.dies(self.data[p])
+        if self.kept.get(p) is not self.data[p]:
+            self.card.dies(self.data[p])
         self.data[p] = None
+
+    def _forget(self, p: int) -> None:
+        storage = self.kept.pop(p)
+        if storage is not self.data[p]:
+            self.card.dies(storage)
 
     def _all_gather(self, params: Iterable[int]) -> None:
         """PC:603 __all_gather_params_."""
@@ -174,9 +206,10 @@ class Coordinator:
 
     def _fetch(self, name: str) -> None:
         """PC:298 fetch_sub_module."""
+        self._read_by_parent(name)
+        params = self._weights_of(name)
         if self.mode == "record":
             self.modules_seen.append(name)
-        params = list(self.modules.get(name, ()))
         self._all_gather(params)
         for p in params:
             self.active[p].add(name)
@@ -185,6 +218,18 @@ class Coordinator:
         if self.mode == "complete":
             self._prefetch(params)
             self.turn += 1
+
+    def _weights_of(self, name: str) -> Sequence[int]:
+        return () if name in self.strangers.values() else self.modules.get(name, ())
+
+    def _read_by_parent(self, name: str) -> None:
+        """parameter_offload.py:76: who reads a weight that is away gathers it, and counts as its user from then on."""
+        params = self.modules.get(name, ())
+        if name in self.strangers and all(self.status[p] == "away" for p in params):
+            del self.strangers[name]
+            self._gather_now(params)
+            for p in params:
+                self.status[p] = "here"
 
     def _prefetch(self, params: Sequence[int]) -> None:
         """PC:415: what the next modules need, up to `prefetch_bucket_size` elements at every module."""
@@ -208,21 +253,27 @@ class Coordinator:
 
     def _release_module(self, name: str) -> None:
         """PC:519 release_sub_module."""
-        params = self.modules.get(name, ())
-        release = self._releasable(params) if self.mode == "complete" else set(params)
+        params = self._weights_of(name)
+        release = self._releasable(name, params) if self.mode == "complete" else set(params)
         for p in params:
             self.active[p].discard(name)
             if p in release:
                 self._release(p)
 
-    def _releasable(self, params: Sequence[int]) -> set[int]:
-        """PC:654 __params_to_release: not what persists, is already prefetched for later, or is needed again soon."""
-        release = {p for p in params if p not in self.persistent and self.fetched_for.get(p, -1) <= self.turn}
-        numel = 0
-        for later in self.modules_seen[self.turn :]:
-            if not release or numel >= self.zero.max_reuse_distance:
-                break
-            for p in self.modules.get(later, ()):
-                release.discard(p)
-                numel += self.sizes[p]
-        return release
+    def _releasable(self, name: str, params: Sequence[int]) -> set[int]:
+        """PC:654 __params_to_release: what is decided for a turn once is so for good."""
+        key = name, self.turn
+        if key not in self.decided:
+            self.decided[key] = {
+                p
+                for p in params
+                if p not in self.persistent and self.fetched_for.get(p, -1) <= self.turn and not self._is_read_soon(p)
+            }
+        return self.decided[key]
+
+    def _is_read_soon(self, p: int) -> bool:
+        """Whether fewer than `max_reuse_distance` elements are read before it is read again."""
+        later = bisect_left(self.uses[p], self.turn)
+        if later == len(self.uses[p]):
+            return False
+        return self.distance[self.uses[p][later]] - self.distance[self.turn] < self.zero.max_reuse_distance

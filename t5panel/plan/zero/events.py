@@ -14,8 +14,9 @@ from t5panel.plan.zero.sharded import Sharded
 
 TapeEvent = tuple[Any, ...]
 """("+", key, bytes): a storage is born, gradients too · ("-", key): it dies · ("grad", number, key): the gradient of a
-parameter is complete in it, and is the engine's from now on · ("module", hook, name): `pre_forward`, `post_forward`,
-`pre_backward` or `post_backward` of a module, for stage 3 · ("phase",): the forward pass ends.
+parameter is complete in it, and is the engine's from now on · ("module", hook, name): for stage 3, `pre_forward`,
+`post_forward`, `pre_backward` or `post_backward` of a module, or `kept` and `freed`: between them a recomputed block
+keeps the storage that the module's weight has at first · ("phase",): the forward pass ends.
 ("left", key): a storage dies at the end of the next forward pass.
 What outlives its pass and is no gradient, a workspace, is born once and stays."""
 _ENGINES: dict[int, type[Engine]] = {0: Plain, 1: Partitioned, 2: Partitioned, 3: Sharded}

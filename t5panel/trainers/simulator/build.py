@@ -34,12 +34,15 @@ ARCHITECTURES = (
 
 
 def kinds() -> Iterator[Kind]:
-    """Every kind of step that a table holds. Without dropout only the losses of plain loops."""
+    """Every kind of step that a table holds. Without dropout and under ZeRO-3 only the losses of plain loops."""
     for precision, losses in LOSSES.items():
         for loss, architecture, attention, padded, checkpointing, dropout in itertools.product(
             losses, ARCHITECTURES, ("sdpa", "eager"), (True, False), (True, False), (True, False)
         ):
-            if dropout or loss in ("summed", "model"):
+            plain = loss in ("summed", "model")
+            if not dropout and not plain:
+                continue
+            for sharded in (False, True) if plain and precision == "bf16" else (False,):
                 yield Kind(
                     precision=precision,
                     attention=attention,  # type: ignore[arg-type]
@@ -47,6 +50,7 @@ def kinds() -> Iterator[Kind]:
                     checkpointing=checkpointing,
                     dropout=dropout,
                     loss=loss,
+                    sharded=sharded,
                     **architecture,  # type: ignore[arg-type]
                 )
 

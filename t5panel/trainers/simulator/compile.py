@@ -16,6 +16,7 @@ from t5panel.contract.memory_table import (
     WORKSPACE,
     Birth,
     Death,
+    Hook,
     Place,
     Polynomial,
     Ready,
@@ -67,7 +68,7 @@ LETTERS = {value: letter for letter, value in _VALUES.items()} | {
 }
 LETTERS |= {SIZES.source - 1: "s", SIZES.target - 1: "t"}  # shifted by one token
 SAMPLES = 400
-Told = tape.Birth | tape.Death | tape.Ready
+Told = tape.Birth | tape.Death | tape.Ready | tape.Hook
 
 
 class Origin(NamedTuple):
@@ -102,7 +103,7 @@ class Complete(NamedTuple):
     parameter: str
 
 
-Encoded = Made | Freed | Complete
+Encoded = Made | Freed | Complete | Hook
 
 
 class Part(NamedTuple):
@@ -188,6 +189,8 @@ def _encoded(
             place, dead = None, []
             if isinstance(event, tape.Birth):
                 yield Made(event.coefficient, event.monomial, words[event.key])
+            elif isinstance(event, tape.Hook):
+                yield _heard(event, origin)
             else:
                 there = origins[event.key]
                 parameter = _within_block(event.parameter, origin)
@@ -244,6 +247,18 @@ def _place(here: Origin, there: Origin) -> Place:
     return ends.get(there.layer, "middles")
 
 
+def _heard(hook: tape.Hook, here: Origin) -> Hook:
+    """A module's hook; the module's block as seen from here."""
+    stack, _, rest = hook.module.partition(".block.")
+    if not rest:
+        return Hook(hook.name, "", "here", hook.module)
+    number, _, module = rest.partition(".")
+    place = _place(here, Origin(f"{here.stack[0]}{stack[0]}", int(number)))
+    if place == "middles":
+        raise ValueError(f"{here} fires a hook of {hook.module}, which is no neighbour")
+    return Hook(hook.name, stack[0], place, module)
+
+
 def _within_block(parameter: str, origin: Origin) -> str:
     """A weight's name without its block's, or its full name when it belongs to none."""
     prefix = f"{'encoder' if origin.stack[1:] == 'e' else 'decoder'}.block.{origin.layer}."
@@ -261,6 +276,8 @@ def section_of(part: Part, labels: dict[str, int]) -> Section:
         if isinstance(event, Made)
         else Death(event.stack, event.place, tuple(map(number, event.words)))
         if isinstance(event, Freed)
+        else event
+        if isinstance(event, Hook)
         else Ready(event.stack, event.place, number(event.word), event.parameter)
         for event in part.events
     )
@@ -282,7 +299,7 @@ def _sums(events: Iterable[Encoded], *, given: bool) -> Sums:
             gradients[monomial] += coefficient
             if given:
                 now[monomial] -= coefficient
-        else:
+        elif isinstance(event, Freed):
             factor = {"e": "x", "d": "y"}[event.stack[1]] if event.place == "middles" else ""
             for word in event.words:
                 coefficient, monomial = _term_of(word)

@@ -39,6 +39,8 @@ class Kind:
     tied: bool
     loss: Loss
     model_type: Literal["t5", "umt5"] = "t5"
+    sharded: bool = False
+    """Under ZeRO-3."""
 
     @property
     def key(self) -> str:
@@ -87,7 +89,7 @@ def record(kind: Kind, sizes: Sizes, symbols: Symbols | None = None) -> Recorded
         gc.collect()
         gc.disable()  # storages die when their last reference goes, as in a rank; the collector's time is not theirs
         try:
-            with like_cuda(tape, autocast):
+            with _hooked(model, tape) if kind.sharded else nullcontext(), like_cuda(tape, autocast):
                 tape.cut("begin")
                 loss = _forward(kind, sizes, model, inputs, autocast, contexts)
                 autocast.leave()
@@ -99,6 +101,12 @@ def record(kind: Kind, sizes: Sizes, symbols: Symbols | None = None) -> Recorded
         events = tuple(tape.events)
         shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
         return Recorded(events, shapes)
+
+
+def _hooked(model: nn.Module, tape: Tape) -> AbstractContextManager[None]:
+    from t5panel.trainers.simulator.hooks import hooked  # DeepSpeed: five CPU seconds that other kinds do not need
+
+    return hooked(model, tape)
 
 
 def _contexts(tape: Tape, autocast: Autocast) -> Contexts:

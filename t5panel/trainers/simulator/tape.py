@@ -13,9 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from t5panel.contract.memory_table import WORKSPACE
+from t5panel.contract.memory_table import WORKSPACE, HookName
 
 aten = torch.ops.aten
+NOBODYS = 0
+"""Key of storages that are not on the tape."""
 MATRIX_PRODUCTS = (aten.mm.default, aten.bmm.default, aten.addmm.default)
 
 
@@ -48,7 +50,14 @@ class Ready(NamedTuple):
     parameter: str
 
 
-Event = Birth | Death | Ready | Cut
+class Hook(NamedTuple):
+    """A module's hook fires, or storages of its weights are kept or freed."""
+
+    name: HookName
+    module: str
+
+
+Event = Birth | Death | Ready | Hook | Cut
 
 
 @dataclass
@@ -77,6 +86,8 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch
         self.events: list[Event] = []
         self.backward = False
         self.recomputing = 0
+        self.turns_products = True
+        """Whether a linear layer hands on its weight's gradient turned, as torch's own does and ZeRO-3's does not."""
         self._symbols = symbols
         self._living: dict[int, int] = {}
         self._born = 0
@@ -87,6 +98,10 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch
     def cut(self, name: str) -> None:
         """Begin another section."""
         self.events.append(Cut(name))
+
+    def hook(self, name: HookName, module: str) -> None:
+        """Note a module's hook."""
+        self.events.append(Hook(name, module))
 
     def watch(self, tensor: object, operation: str = "given") -> None:
         """Note a tensor's storage unless it is known."""
@@ -100,6 +115,12 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch
         term = self._symbols.term(tensor.shape, tensor.element_size(), size)
         self._living[address] = self._birth(size, term, operation)
         weakref.finalize(storage, self._death, address)
+
+    def follow(self, tensor: Tensor, module: str) -> None:
+        """Note the death of a storage of a module's weight, but not its birth: who brings it is not known here."""
+        storage = tensor.untyped_storage()
+        self._living[storage._cdata] = NOBODYS
+        weakref.finalize(storage, self._freed, storage._cdata, module)
 
     def align_rows(self, tensor: Tensor, alignment: int) -> None:
         """A kernel wants a tensor's rows at multiples of so many elements: its storage was born with such rows.
@@ -144,7 +165,7 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch
         for output in result if isinstance(result, tuple | list) else (result,):
             for tensor in output if isinstance(output, tuple | list) else (output,):
                 self.watch(tensor, func.__name__)
-        if func is aten.mm.default:
+        if func is aten.mm.default and self.turns_products:
             self._products.add(result.untyped_storage()._cdata)
         if func is aten._safe_softmax.default:  # a mask of bytes lives beside its result for a moment
             self.transient(1 / args[0].element_size(), args[0], "softmax")
@@ -181,6 +202,10 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch
     def _ready(self, name: str, parameter: Tensor) -> None:
         if parameter.grad is not None:
             self.events.append(Ready(self._living[parameter.grad.untyped_storage()._cdata], name))
+
+    def _freed(self, address: int, module: str) -> None:
+        del self._living[address]
+        self.hook("freed", module)
 
     def _death(self, address: int) -> None:
         self._products.discard(address)
