@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 from textual.pilot import Pilot
 from textual.widgets import Input
 
+from t5panel.contract.records import Sample, encode_line
 from t5panel.tui.screens.compare import CompareScreen
 from t5panel.tui.screens.run import RunScreen
 from t5panel.tui.screens.runs import RunList, RunsScreen
 from t5panel.tui.screens.save import SaveDialog
 from t5panel.tui.screens.setup import SetupScreen
 from t5panel.tui.widgets.form import ValueInput
+from t5panel.tui.widgets.memory import MemoryPane
 from t5panel.tui.widgets.step_plot import StepPlot
+from t5panel.tui.widgets.texts import LogPane
 
-from .panels import THREE_NAMED_CARDS, panel, planned, screen_text, until
+from .panels import THREE_NAMED_CARDS, panel, planned, screen_text, settled, shown, until
 from .recorded import diagnosed, finished, living
 
 SIZES = ((60, 15), (200, 60), (40, 10), (80, 24))
@@ -71,6 +75,38 @@ async def test_zoom_cursor_scale_and_quantity_of_a_plot_stay(home: Path) -> None
         assert before[0] == "learning_rate"
         assert before[3] is not None
         assert (plot.quantity, plot.log_scale, plot.zoom, plot.cursor) == before
+
+
+async def test_rows_of_memory_that_were_wider_leave_no_gap(home: Path) -> None:
+    run = living(home)
+    sample = msgspec.json.decode(run.samples.read_bytes().splitlines()[-1], type=Sample)
+    run.samples.write_bytes(encode_line(msgspec.structs.replace(sample, ranks=())))
+    app = panel()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: isinstance(app.screen, RunScreen) and app.screen.view is not None)
+
+        await pilot.resize_terminal(120, 30)
+        await settled(pilot)
+
+        assert app.screen.query_one(MemoryPane).region.height == len(("title", "host"))
+
+
+async def test_the_end_of_a_log_is_folded_anew_to_its_last_sign(home: Path) -> None:
+    words = "/a/long/path/without/a/space" * 9
+    lines = [f"{number} {words}" for number in range(60)]
+    living(home).rank_log(0).write_text("\n".join(lines))
+    app = panel()
+    async with app.run_test(size=(200, 60)) as pilot:
+        await until(pilot, lambda: isinstance(app.screen, RunScreen) and app.screen.view is not None)
+        for size in ((60, 15), (120, 30)):
+            await pilot.resize_terminal(*size)
+            await settled(pilot)
+        rows = shown(pilot, LogPane).splitlines()[1:]
+
+    folded = "".join(row.strip() for row in rows)
+    width = max(len(row.strip()) for row in rows)
+    assert {len(row.strip()) for row in rows[1:]} <= {len("59"), width, len(words) % width}
+    assert "".join(lines).replace(" ", "").endswith(folded.replace(" ", ""))
 
 
 async def test_filter_marks_order_and_highlight_of_the_list_stay(home: Path) -> None:

@@ -11,6 +11,7 @@ from t5panel.cells import width_of
 from t5panel.contract.records import Phase
 from t5panel.errors import Fault
 from t5panel.language import tr
+from t5panel.monitor.alerts import OTHER_RANKS
 from t5panel.monitor.history import Snapshot
 from t5panel.render.figures import figure_words, time_words
 from t5panel.render.state import headline, pause_text, phase_word
@@ -137,10 +138,21 @@ def _checkpoint(step: int) -> str:
 def _preparation(snapshot: Snapshot, width: int) -> Iterator[Part]:
     progress = snapshot.state.state.progress if snapshot.state.state else None
     if progress is None or not progress.total:
-        yield (tr("no step yet"), "$quiet")
+        begun = next((event.time for event in reversed(snapshot.events) if event.name in OTHER_RANKS), None)
+        waited = (
+            f" · {duration(max(0.0, snapshot.taken - begun))}" if begun is not None and snapshot.state.alive else ""
+        )
+        yield (tr("no step yet") + waited, "$quiet")
         return
     yield from _progress(progress.done / progress.total, width)
     yield f"  {tr(progress.what)} {progress.done:,}/{progress.total:,}"
+
+
+def _waited(snapshot: Snapshot) -> Iterator[str]:
+    """For how long a living run has been on its way to a step."""
+    begun = next((event.time for event in reversed(snapshot.events) if event.name in OTHER_RANKS), None)
+    if begun is not None and snapshot.state.alive:
+        yield duration(max(0.0, snapshot.taken - begun))
 
 
 def _progress(share: float, width: int) -> Iterator[Part]:
