@@ -21,6 +21,7 @@ import msgspec
 from t5panel import __version__
 from t5panel.contract.environments import with_interpreter
 from t5panel.contract.layout import PRIVATE, RunDir, all_runs, runs_home, token_cache_home, write_atomic
+from t5panel.contract.llamafactory_keys import t5_faults
 from t5panel.contract.paths import user_path
 from t5panel.contract.records import PredictedVram, Request, RunInfo, run_json
 from t5panel.contract.shapes import Shape, is_builtin
@@ -87,6 +88,8 @@ def prospect(wish: Wish, *, machine: Machine | None = None) -> Prospect:
     here = machine or read_machine()
     preset = resolved_preset(wish, here)
     inspection = inspect(preset.spec)
+    if inspection.shape is not None and (faults := [Fault(*one) for one in t5_faults(preset.spec.llamafactory)]):
+        raise UsageError(faults)
     if inspection.decoder_only:
         model = preset.spec.model.model_copy(update={"decoder_only": True})
         preset = replace(preset, spec=preset.spec.model_copy(update={"model": model}))

@@ -61,26 +61,27 @@ def faults_of(
         if settings is not None:
             yield f"llamafactory settings have no effect on method {method!r}; remove them"
         return
-    if decoder_only:
-        yield from _decoder_faults(given)
-    else:
-        if attention != "eager":
-            yield "LLaMA-Factory's transformers has only eager attention for T5; set model.attn_implementation to eager"
-        for key in sorted(set(given) - PASSED):
-            yield _stranger(key, given[key])
+    if not decoder_only and attention != "eager":
+        yield "LLaMA-Factory's transformers has only eager attention for T5; set model.attn_implementation to eager"
+    for key in sorted(set(given) & DECIDED):
+        yield f"llamafactory.{key} is not passed on: the other parts of a preset decide it"
+    if given.get("stage", "sft") not in STAGES:
+        yield f"llamafactory.stage {given['stage']} cannot be resumed by LLaMA-Factory; use {', '.join(STAGES)}"
     if validation is not None and "dataset" in given:
         yield "data.validation goes with data.train; beside llamafactory.dataset set llamafactory.eval_dataset"
 
 
-def _stranger(key: str, value: object) -> str:
-    needed, reason = NEEDED.get(key, (value, ""))
-    if value != needed:
-        return f"llamafactory.{key} is {value}, for an encoder-decoder: {reason}"
-    return f"llamafactory.{key} is not passed on: the other parts of a preset decide it, or T5 has no use for it"
-
-
-def _decoder_faults(settings: Mapping[str, Any]) -> Iterator[str]:
-    for key in sorted(set(settings) & DECIDED):
-        yield f"llamafactory.{key} is not passed on: the other parts of a preset decide it"
-    if settings.get("stage", "sft") not in STAGES:
-        yield f"llamafactory.stage {settings['stage']} cannot be resumed by LLaMA-Factory; use {', '.join(STAGES)}"
+def t5_faults(settings: Mapping[str, Any] | None) -> Iterator[tuple[str, str]]:
+    """What an encoder-decoder cannot have of what a decoder-only model can: dotted key and sentence."""
+    given = settings or {}
+    for key in sorted(set(given) - PASSED):
+        needed, reason = NEEDED.get(key, (given[key], ""))
+        if key == "template" and given[key] in SAME_FOR_T5:
+            continue
+        if given[key] != needed:
+            yield f"llamafactory.{key}", f"is {given[key]}, for an encoder-decoder: {reason}"
+        else:
+            yield (
+                f"llamafactory.{key}",
+                "is not passed on: T5 has no use for it, or another part decides it",
+            )

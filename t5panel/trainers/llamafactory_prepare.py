@@ -20,9 +20,10 @@ from t5panel.contract.llamafactory import (
     has_own_register,
     starts_at_random,
 )
+from t5panel.contract.llamafactory_keys import t5_faults
 from t5panel.contract.records import Prepared
 from t5panel.contract.spec import RunSpec
-from t5panel.errors import PreflightError
+from t5panel.errors import Fault, PreflightError
 from t5panel.trainers.llamafactory_decoder_rows import prepare_decoder
 from t5panel.trainers.llamafactory_modules import LlamaFactory, import_llamafactory
 from t5panel.trainers.llamafactory_rows import register_rows
@@ -40,6 +41,8 @@ def prepare(run: RunDir, spec: RunSpec) -> Prepared:
     """
     if spec.model.decoder_only:
         return prepare_decoder(run, spec)
+    if faults := [Fault(*one) for one in t5_faults(spec.llamafactory)]:
+        raise PreflightError(faults)
     tokenizer = load_tokenizer(spec.model)
     tokenizer.save_pretrained(run.tokenizer)
     if starts_at_random(spec):

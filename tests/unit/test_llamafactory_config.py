@@ -13,10 +13,11 @@ from t5panel.contract.environments import constraints_file
 from t5panel.contract.layout import RunDir
 from t5panel.contract.llamafactory import arguments, engine_settings, files_of
 from t5panel.contract.llamafactory_keys import NEEDED, PASSED
-from t5panel.errors import UsageError
+from t5panel.errors import Fault, UsageError
 from t5panel.llamafactory_config import DEFAULTS, OURS, RENAMED, TRAIN_KEYS, Config
 from t5panel.llamafactory_config import read_config as read_any
 from t5panel.presets import load_preset
+from t5panel.session import Wish, prospect
 
 RUN = RunDir(Path("/runs/one"))
 KEYS = set(constraints_file("llamafactory").with_name("llamafactory-keys.txt").read_text().split())
@@ -134,6 +135,10 @@ def test_a_yaml_of_a_decoder_is_llamafactorys_own_business(folder: Path) -> None
     assert (spec.train.learning_rate, spec.train.eval_steps) == (3.0e-4, 500)
 
 
+def test_keys_for_decoders_wait_in_a_preset_until_the_model_is_looked_at() -> None:
+    assert load_preset("llamafactory", {"llamafactory.lora_rank": 8}).spec.llamafactory == {"lora_rank": 8}
+
+
 def test_a_stage_that_llamafactory_cannot_resume_is_refused(folder: Path) -> None:
     decoder = {"model_type": "llama", "architectures": ["LlamaForCausalLM"]}
 
@@ -179,10 +184,10 @@ def test_a_start_that_would_train_a_t5_as_a_decoder_is_refused_with_the_reason(
 @pytest.mark.parametrize(("key", "value"), [("stage", "pt"), ("packing", True), ("finetuning_type", "lora")])
 def test_a_preset_that_would_train_a_t5_as_a_decoder_is_refused_with_the_reason(key: str, value: object) -> None:
     with pytest.raises(UsageError) as error:
-        load_preset("llamafactory", {f"llamafactory.{key}": value})
+        prospect(Wish("llamafactory", {f"llamafactory.{key}": value}))
 
     [fault] = error.value.faults
-    assert f"llamafactory.{key} is {value}, for an encoder-decoder: {NEEDED[key][1]}" in fault.message
+    assert fault == Fault(f"llamafactory.{key}", f"is {value}, for an encoder-decoder: {NEEDED[key][1]}")
 
 
 def test_a_template_for_chats_has_no_effect_on_a_t5_and_is_told(folder: Path) -> None:
