@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import lzma
 import multiprocessing
+import os
 import sys
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
@@ -34,15 +35,18 @@ ARCHITECTURES = (
 
 
 def kinds() -> Iterator[Kind]:
-    """Every kind of step that a table holds. Without dropout and under ZeRO-3 only the losses of plain loops."""
+    """Every kind of step that a table holds. Without dropout only the losses of plain loops.
+
+    Under ZeRO-3 only what is run: our trainers, which always pad, and the study's loop, which always drops out.
+    """
     for precision, losses in LOSSES.items():
         for loss, architecture, attention, padded, checkpointing, dropout in itertools.product(
             losses, ARCHITECTURES, ("sdpa", "eager"), (True, False), (True, False), (True, False)
         ):
-            plain = loss in ("summed", "model")
-            if not dropout and not plain:
+            if not dropout and loss not in ("summed", "model"):
                 continue
-            for sharded in (False, True) if plain and precision == "bf16" else (False,):
+            run = (loss == "summed" and padded) or (loss == "model" and dropout)
+            for sharded in (False, True) if precision == "bf16" and run else (False,):
                 yield Kind(
                     precision=precision,
                     attention=attention,  # type: ignore[arg-type]
@@ -61,7 +65,7 @@ def build(wanted: list[Kind], jobs: int) -> Table:
     labels: dict[str, int] = {}
     found: dict[str, dict[str, int]] = {}
     spawn = multiprocessing.get_context("spawn")  # a fork of a process with torch's threads may hang
-    with ProcessPoolExecutor(jobs, spawn, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+    with ProcessPoolExecutor(jobs, spawn, initializer=_settle) as pool:
         for kind, compiled in zip(wanted, pool.map(_compiled, wanted, chunksize=4), strict=True):
             if isinstance(compiled, str):
                 sys.stderr.write(f"left out: {kind.key}: {compiled}\n")
@@ -69,6 +73,12 @@ def build(wanted: list[Kind], jobs: int) -> Table:
             numbers = {name: section_of(part, labels) for name, part in compiled.items()}
             found[kind.key] = {name: sections.setdefault(part, len(sections)) for name, part in numbers.items()}
     return Table(minor(transformers.__version__), (minor(torch.__version__),), tuple(map(_raw, sections)), found)
+
+
+def _settle() -> None:
+    """One thread a process, and a DeepSpeed that neither looks for a card nor loads torch's compiler."""
+    torch.set_num_threads(1)
+    os.environ |= {"DS_ACCELERATOR": "cpu", "TORCHDYNAMO_DISABLE": "1"}
 
 
 def _raw(section: Section) -> msgspec.Raw:
