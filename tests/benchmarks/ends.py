@@ -81,6 +81,7 @@ def main() -> int:
     """Print a line for each launcher and end; 1 when one of them left something."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", choices=PRESETS, action="append", help="this launcher; may be given several times")
+    parser.add_argument("--end", choices=ENDS, action="append", help="this end; may be given several times")
     wanted = parser.parse_args()
     nvml, failed = Nvml(), 0
     with tempfile.TemporaryDirectory() as name:
@@ -88,7 +89,7 @@ def main() -> int:
         os.environ |= {f"XDG_{kind}_HOME": str(folder / kind) for kind in ("STATE", "CACHE", "CONFIG")}
         words = reversed_words(2000, seed=1)
         data = write_pairs(folder / "words.jsonl", [(word, word[::-1]) for word in words])
-        for number, (preset, end) in enumerate(product(wanted.only or PRESETS, ENDS)):
+        for number, (preset, end) in enumerate(product(wanted.only or PRESETS, wanted.end or ENDS)):
             before = used(nvml)
             run = start_run(folder / f"run-{number}", preset, data, {**SETTINGS, "num_gpus": len(before)})
             try:
