@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeVar, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 import msgspec
 
@@ -13,7 +13,8 @@ from t5panel.contract.layout import RunDir
 from t5panel.contract.records import Phase, RunInfo, Start, Step
 from t5panel.monitor.runs import read_note, read_state
 from t5panel.monitor.tail import last_lines
-from t5panel.render.state import note_text, phase_word
+from t5panel.plan.planning import formula
+from t5panel.render.state import headline, note_text, phase_word
 from t5panel.session import list_runs
 from t5panel.tui.faults import UNREADABLE
 
@@ -22,8 +23,25 @@ Order = Literal["started", "loss", "state"]
 ORDERS: tuple[Order, ...] = get_args(Order)
 ENDINGS: tuple[Phase, ...] = ("failed", "stopped", "finished")
 """In the order in which they need the user."""
+UNKNOWN = "—"
 LAST_LINES = 40
 HEAD_BYTES = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class RunSettings:
+    """What a run trains on what, as its description says; a dash where it does not."""
+
+    method: str
+    launcher: str
+    ranks: int
+    device: str
+    formula: str
+    """Rows per card, accumulation, ranks, rows per optimizer step."""
+    model: str
+    data: str
+    lengths: tuple[str, str]
+    """Most tokens of a prompt and of a response."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +66,9 @@ class RunRow:
     data: str
     technique: str
     """Precision, and what saves memory."""
+    settings: RunSettings
+    message: str
+    """How it ended, or what it does."""
     user_note: str = ""
 
 
@@ -79,7 +100,18 @@ def with_or_without(marked: Sequence[RunDir], run: RunDir) -> tuple[RunDir, ...]
 
 
 def _searched(row: RunRow) -> str:
-    return f"{row.run.run_id} {row.preset} {row.word} {row.note} {row.user_note}".casefold()
+    settings = row.settings
+    words = (
+        row.run.run_id,
+        row.preset,
+        row.word,
+        row.note,
+        row.user_note,
+        row.technique,
+        settings.model,
+        settings.data,
+    )
+    return " ".join(words).casefold()
 
 
 def newest() -> RunDir | None:
@@ -124,7 +156,25 @@ def _row(run: RunDir, info: RunInfo, now: float) -> RunRow:
         model=_short((info.spec.get("model") or {}).get("name_or_path", "")),
         data=_short((info.spec.get("data") or {}).get("train", "")),
         technique=_technique(info),
+        settings=_settings(info.spec),
+        message=headline(state),
         user_note=read_note(run),
+    )
+
+
+def _settings(spec: Mapping[str, Any]) -> RunSettings:
+    model, data, train = (spec.get(part) or {} for part in ("model", "data", "train"))
+    batch, passes = (train.get(f"{name}") for name in ("per_device_train_batch_size", "gradient_accumulation_steps"))
+    ranks = int(spec.get("num_gpus") or 1)
+    return RunSettings(
+        method=str(spec.get("method", UNKNOWN)),
+        launcher=str(spec.get("launcher", UNKNOWN)),
+        ranks=ranks,
+        device=str(spec.get("device", UNKNOWN)),
+        formula=formula(int(batch), int(passes), ranks) if batch and passes else UNKNOWN,
+        model=str(model.get("name_or_path", UNKNOWN)),
+        data=str(data.get("train", UNKNOWN)),
+        lengths=(str(data.get("max_source_length", UNKNOWN)), str(data.get("max_target_length", UNKNOWN))),
     )
 
 

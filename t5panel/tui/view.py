@@ -8,6 +8,7 @@ from pathlib import Path
 from t5panel.contract.layout import RunDir
 from t5panel.contract.records import Event, RunInfo
 from t5panel.errors import Fault, UsageError
+from t5panel.language import tr
 from t5panel.monitor.history import History, Snapshot
 from t5panel.monitor.runs import user_faults
 from t5panel.monitor.tail import last_lines
@@ -82,7 +83,7 @@ def _end_of(snapshot: Snapshot, name: str) -> tuple[str, ...]:
 
 def journal_line(event: Event, begin: float) -> str:
     """When it happened since the run was created, and what."""
-    text = f"{event.name}: {event.message}" if event.severity == "info" else alert_text(event)
+    text = f"{event.name}: {tr(event.message)}" if event.severity == "info" else alert_text(event)
     return f"+{duration(max(0.0, event.time - begin))}  {text}"
 
 

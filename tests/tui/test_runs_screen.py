@@ -19,6 +19,7 @@ from t5panel.tui.screens.removal import RemovalDialog
 from t5panel.tui.screens.run import RunScreen
 from t5panel.tui.screens.runs import RunList, RunsScreen
 from t5panel.tui.widgets.plot import Plot
+from t5panel.tui.widgets.run_facts import RunFacts
 
 from .panels import panel, screen_text, shown, until
 from .recorded import crashed, ended, finished, living, on_named_cards
@@ -73,6 +74,21 @@ async def test_only_runs_that_hold_the_words_are_listed_and_escape_shows_all(run
 
         await pilot.press("escape")
         await until(pilot, lambda: len(times(pilot)) == len(runs))
+
+
+async def test_the_run_under_the_cursor_is_told_of_where_there_is_room(runs: list[RunDir]) -> None:
+    async with panel().run_test(size=SIZE) as pilot:
+        await listed(pilot)
+        await until(pilot, lambda: "running at step 40" in shown(pilot, RunFacts))
+        await pilot.press("down")
+        await until(pilot, lambda: "finished at step 80" in shown(pilot, RunFacts))
+        facts = shown(pilot, RunFacts)
+        await pilot.resize_terminal(80, 24)
+        await until(pilot, lambda: not pilot.app.screen.query_one(RunFacts).region)
+
+    assert "manual under accelerate, 3 ranks on cpu" in facts
+    assert "2 × 2 × 3 = 12" in facts
+    assert runs[1].run_id in facts
 
 
 async def test_a_key_orders_the_list_by_loss_then_by_state(runs: list[RunDir]) -> None:

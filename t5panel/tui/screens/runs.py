@@ -28,6 +28,7 @@ from t5panel.tui.screens.removal import RemovalDialog
 from t5panel.tui.widgets.header import HeaderBar
 from t5panel.tui.widgets.key_bar import KeyBar
 from t5panel.tui.widgets.run_columns import Column, fitting, padded
+from t5panel.tui.widgets.run_facts import RunFacts
 from t5panel.tui.widgets.status import PHASES
 
 PERIOD_SECONDS = 2.0
@@ -68,14 +69,15 @@ class RunsScreen(Screen[None]):
         self._looking = False
 
     def compose(self) -> ComposeResult:
-        """The table, or that there is nothing yet."""
+        """The table, or that there is nothing yet; where there is room, more of the run under the cursor."""
         yield HeaderBar("runs", self._machine)
         with Vertical(classes="section") as section:
             section.border_title = tr("Runs")
-            yield Input(placeholder=tr("words of an id, a preset or a state"), id="filter", compact=True)
+            yield Input(placeholder=tr("words of an id, a preset, a state, a model, a note"), id="filter", compact=True)
             yield Static(id="titles")
             yield RunList()
             yield Static("", id="none")
+        yield RunFacts(classes="section")
         yield KeyBar()
 
     def on_mount(self) -> None:
@@ -121,6 +123,11 @@ class RunsScreen(Screen[None]):
         self.query_one(Input).clear()
         self.remove_class("-filtering")
         self.query_one(RunList).focus()
+
+    def on_option_list_option_highlighted(self, event: OptionList.OptionHighlighted) -> None:
+        """Tell of the run under the cursor."""
+        event.stop()
+        self.query_one(RunFacts).row = self._row
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
         """Enter or a click."""
@@ -221,6 +228,7 @@ class RunsScreen(Screen[None]):
         runs = [row.run for row in self._rows]
         table.highlighted = runs.index(before.run) if before and before.run in runs else 0 if runs else None
         self.set_class(not runs, "-empty")
+        self.query_one(RunFacts).row = self._row
         none = tr("no run holds these words: esc shows all") if self._all else tr("no runs yet: n sets one up")
         self.query_one("#none", Static).update(none)
         self.query_one(".section").border_title = self._title()

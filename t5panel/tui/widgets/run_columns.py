@@ -8,9 +8,7 @@ from dataclasses import dataclass, replace
 from t5panel.cells import left, width_of
 from t5panel.language import later, tr
 from t5panel.render.values import duration, loss_text
-from t5panel.tui.listing import RunRow
-
-UNKNOWN = "—"
+from t5panel.tui.listing import UNKNOWN, RunRow
 
 
 @dataclass(frozen=True, slots=True)
