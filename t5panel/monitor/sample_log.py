@@ -39,7 +39,9 @@ class SampleLog:
         self._run = run
         self._decode = msgspec.json.Decoder(Sample)
         self._tail = KeptTail(run.samples, run.samples_bookmark)
-        self.newest: deque[Sample] = deque(self._last_readings(), maxlen=KEPT_SAMPLES)
+        self.newest: deque[Sample] = deque(maxlen=KEPT_SAMPLES)
+        self._shown = self._read_newest()
+        """The byte up to which the newest are known."""
         self.energy = EnergyMeter()
         self.rejected = 0
         self._sums = UseSums(since)
@@ -62,26 +64,29 @@ class SampleLog:
         """The highest readings, and the mean power while steps were made."""
         return self._sums.use
 
-    def _add(self, block: bytes, _offset: int) -> None:
+    def _add(self, block: bytes, offset: int) -> None:
         samples, rejected = decoded(block, self._decode)
         self.rejected += rejected
-        shown = self.newest[-1].time if self.newest else 0.0
-        self.newest.extend(sample for sample in samples if sample.time > shown)
+        if offset >= self._shown:
+            self.newest.extend(samples)
+        elif offset + len(block) > self._shown:
+            self.newest.extend(decoded(block[self._shown - offset :], self._decode)[0])
         self.energy.add(samples)
         self._sums.add(samples)
         self._sums.decide(self._spans)
 
-    def _last_readings(self) -> list[Sample]:
-        """Those at the end of the file: views show them while the others are still read."""
+    def _read_newest(self) -> int:
+        """Those at the end of the file, which views show while the others are still read; the byte where they end."""
         try:
             with self._run.samples.open("rb") as file:
                 begin = max(0, file.seek(0, 2) - NEWEST_BYTES)
                 file.seek(begin)
                 block = file.read()
         except OSError:
-            return []
-        whole = block[block.find(b"\n") + 1 if begin else 0 : block.rfind(b"\n") + 1]
-        return decoded(whole, self._decode)[0]
+            return 0
+        end = block.rfind(b"\n") + 1
+        self.newest.extend(decoded(block[block.find(b"\n") + 1 if begin else 0 : end], self._decode)[0])
+        return begin + end
 
     def _go_on(self) -> None:
         """Take over what another reader made of this very file."""
