@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable
-from functools import wraps
+from collections.abc import Callable, Iterator
+from functools import partial, wraps
 from typing import Any
 
 import click
@@ -44,6 +44,10 @@ def _settle(context: click.Context, option: click.Parameter, asked: Language | b
     """From here on in the language and the characters that were asked for, else in those of the environment."""
     if asked:
         context.meta[f"{__name__}.{option.name}"] = asked
+    _speak(context)
+
+
+def _speak(context: click.Context) -> None:
     language = context.meta.get(f"{__name__}.lang")
     terminal = sys.stdout.isatty() or sys.stderr.isatty()
     plain = context.meta.get(f"{__name__}.ascii") or (
@@ -54,13 +58,45 @@ def _settle(context: click.Context, option: click.Parameter, asked: Language | b
 
 
 def display_options(command: click.Command) -> None:
-    """`--lang` and `--ascii`, before a command and after it."""
+    """`--lang` and `--ascii`, before a command and after it; they hold for its help too."""
     lang = "Language of the texts; else that of LC_ALL, LC_MESSAGES or LANG."
     plain = "ASCII only, in English; also where the terminal or the locale has nothing else."
+    settled: dict[str, Any] = {"expose_value": False, "is_eager": True, "callback": _settle}
     command.params += [
-        click.Option(["--lang"], type=click.Choice(LANGUAGES), help=lang, expose_value=False, callback=_settle),
-        click.Option(["--ascii"], is_flag=True, help=plain, expose_value=False, callback=_settle),
+        click.Option(["--lang"], type=click.Choice(LANGUAGES), help=lang, **settled),
+        click.Option(["--ascii"], is_flag=True, help=plain, **settled),
     ]
+    command.format_help = partial(_format_help, command, command.format_help)  # type: ignore[method-assign]
+
+
+def help_texts(command: click.Command) -> Iterator[str]:
+    """The paragraphs that a command's help tells of it and of its options."""
+    for text in (command.help, *(option.help for option in command.params if isinstance(option, click.Option))):
+        yield from _paragraphs(text or "")
+
+
+def _format_help(
+    command: click.Command,
+    write: Callable[[click.Context, click.HelpFormatter], None],
+    context: click.Context,
+    formatter: click.HelpFormatter,
+) -> None:
+    """Help in the language of the other texts; the English words stay on the command."""
+    _speak(context)
+    told = [command, *getattr(command, "commands", {}).values()]
+    told += [option for option in command.get_params(context) if isinstance(option, click.Option)]
+    before = [each.help for each in told]
+    try:
+        for each in told:
+            each.help = "\n\n".join(map(tr, _paragraphs(each.help or "")))
+        write(context, formatter)
+    finally:
+        for each, text in zip(told, before, strict=True):
+            each.help = text
+
+
+def _paragraphs(text: str) -> list[str]:
+    return [" ".join(part.split()) for part in text.split("\n\n") if part.strip()]
 
 
 def ends_with_exit_code(command: Handler) -> Handler:

@@ -9,8 +9,11 @@ from pathlib import Path
 from string import Formatter
 
 import pytest
+from click.testing import CliRunner
 
 import t5panel
+from t5panel.cli import main
+from t5panel.cli.console import help_texts
 from t5panel.language import chosen_language, read_catalogue, speak, tr
 from t5panel.presets import load_preset, preset_names
 from t5panel.tui.fields import form_fields
@@ -33,6 +36,8 @@ TEXTUALS = {
 }
 """Words of Textual's own keys and commands."""
 PYDANTICS = {f"Input should be a valid {kind}" for kind in ("boolean", "integer", "number", "string")}
+CLICKS = {"Show this message and exit.", "Show the version and exit."}
+"""Help of Click's own options."""
 SPEAKERS = ("Finding", "Fault", "of", "_raise", "_over")
 SPOKEN_IN = ("monitor/watchdogs", "plan/planning", "preflight/cards", "preflight/memory", "preflight/place", "session")
 """What a panel hears before and during a run."""
@@ -64,7 +69,8 @@ def modules() -> tuple[ast.Module, ...]:
 def all_texts() -> set[str]:
     """Every text of the interface that is written down in full."""
     summaries = {load_preset(name).summary for name in preset_names()}
-    return {text for module in modules() for text in texts_of(module)} | summaries | field_helps()
+    told = {text for command in (main, *main.commands.values()) for text in help_texts(command)}
+    return {text for module in modules() for text in texts_of(module)} | summaries | field_helps() | told
 
 
 def field_helps() -> set[str]:
@@ -105,7 +111,7 @@ def test_a_chinese_template_uses_every_hole_of_the_english_one() -> None:
 
 
 def test_no_chinese_text_is_left_over() -> None:
-    code = "\n".join({*constants(), *field_helps(), *TEXTUALS, *PYDANTICS})
+    code = "\n".join({*constants(), *all_texts(), *TEXTUALS, *PYDANTICS, *CLICKS})
 
     whole = (english for english in read_catalogue("zh").texts if "{}" not in english)
     left_over = [english for english in whole if english not in code]
@@ -194,3 +200,14 @@ def test_english_is_left_as_it_is() -> None:
 )
 def test_the_language_is_that_of_the_environment(environ: dict[str, str], language: str) -> None:
     assert chosen_language(environ) == language
+
+
+def test_help_is_told_in_the_language_of_the_texts() -> None:
+    asked = CliRunner().invoke(main, ["plan", "--lang", "zh", "--help"]).output
+    by_place = CliRunner().invoke(main, ["--help"], env={"LC_ALL": "zh_CN.UTF-8"}).output
+    english = CliRunner().invoke(main, ["--help"], env={"LC_ALL": "en_US.UTF-8"}).output
+
+    assert "显示预设会运行什么" in asked
+    assert "显示此帮助后退出。" in asked
+    assert "列出任务，新的在前。" in by_place
+    assert "List the runs, newest first." in english
