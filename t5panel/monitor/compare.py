@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -178,13 +177,21 @@ class Comparison:
     runs: tuple[Figures, ...]
 
 
-def read_run(run: RunDir, *, samples: int = DEFAULT_SAMPLES, price: float | None = None) -> Reading:
+def read_run(
+    run: RunDir,
+    *,
+    samples: int = DEFAULT_SAMPLES,
+    price: float | None = None,
+    tell: Callable[[float], None] = lambda _: None,
+) -> Reading:
     """One run: what it measured, and what `samples` rows would cost at `price` per kWh.
+
+    `tell` hears while a long run is read for the first time: the share of the present file that is read.
 
     Raises: UsageError when its description is missing or broken.
     """
     info, state = read_info(run), read_state(run)  # before the files: an ended run's last lines are then surely read
-    training, use = read_logs(run, since=changed_at(info))
+    training, use = read_logs(run, since=changed_at(info), tell=tell)
     pace = training.sums.pace(training.start.effective_batch if training.start else None)
     memory, setup = _memory(run, state, training, use), _setup(info)
     watts = sum(use.power.values()) if setup.world_size == len(use.power) else None
@@ -211,11 +218,13 @@ def read_run(run: RunDir, *, samples: int = DEFAULT_SAMPLES, price: float | None
     return Reading(info.spec, figures, training.curve)
 
 
-def read_logs(run: RunDir, *, since: float) -> tuple[TrainingLog, MachineUse]:
+def read_logs(run: RunDir, *, since: float, tell: Callable[[float], None]) -> tuple[TrainingLog, MachineUse]:
     """All that ranks and supervisor recorded, from where the last reader of the run came to."""
     training, readings = TrainingLog(run, since=since), SampleLog(run, since=since)
-    deque(training.blocks(), maxlen=0)
-    deque(readings.blocks(training.sums.spans), maxlen=0)
+    for _ in training.blocks():
+        tell(1 - training.unread)
+    for _ in readings.blocks(training.sums.spans):
+        tell(1 - readings.unread)
     return training, readings.use
 
 

@@ -37,7 +37,7 @@ from t5panel.contract.records import (
 )
 from t5panel.contract.shapes import SHAPES
 from t5panel.errors import UsageError
-from t5panel.monitor import kept_tail
+from t5panel.monitor import kept_tail, tail
 from t5panel.monitor.bookmark import PROOF
 from t5panel.monitor.compare import Comparison, Reading, compare, compare_runs, differing_settings, read_run
 from t5panel.monitor.history import History
@@ -276,6 +276,18 @@ def test_a_run_that_was_opened_is_compared_without_being_read_again(
 
     assert read(run) == known
     assert known.figures.memory.cards[0].power == 300
+
+
+def test_who_waits_for_a_long_run_hears_how_much_of_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tail, "BLOCK", 4000)
+    told: list[float] = []
+
+    read_run(steady(tmp_path / "a", metrics=(start(), *map(step, range(1, 100)))), tell=told.append)
+
+    metrics = told[: told.index(1.0) + 1]
+    assert metrics == sorted(metrics)
+    assert 0 < metrics[0] < 0.5
+    assert told[-1] == 1
 
 
 @pytest.mark.parametrize("looks", [6, 12], ids=["until the change", "beyond it"])

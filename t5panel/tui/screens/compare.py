@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import ClassVar, Literal, get_args
 
@@ -44,6 +44,14 @@ class Compared(Message):
     def __init__(self, readings: tuple[Reading, ...], faults: tuple[Fault, ...]) -> None:
         super().__init__()
         self.readings, self.faults = readings, faults
+
+
+class ReadSoFar(Message):
+    """How much of a run is read."""
+
+    def __init__(self, run_id: str, percent: int) -> None:
+        super().__init__()
+        self.run_id, self.percent = run_id, percent
 
 
 class CompareScreen(Screen[None]):
@@ -90,10 +98,29 @@ class CompareScreen(Screen[None]):
         faults: list[Fault] = []
         for run in self._runs:
             try:
-                readings.append(read_run(run))
+                readings.append(read_run(run, tell=self._teller(run)))
             except UNREADABLE as error:
                 faults += reading_faults(run, error)
         self.post_message(Compared(tuple(readings), tuple(faults)))
+
+    def _teller(self, run: RunDir) -> Callable[[float], None]:
+        """Tells each percent of a run once: the first reading of one of weeks takes half a minute."""
+        told = 100
+
+        def tell(share: float) -> None:
+            nonlocal told
+            percent = int(100 * share)
+            if percent != told:
+                told = percent
+                self.post_message(ReadSoFar(run.run_id, percent))
+
+        return tell
+
+    def on_read_so_far(self, event: ReadSoFar) -> None:
+        """Say it, until there is something to show."""
+        if not self.readings:
+            text = tr("reading {run}: {percent} %", run=event.run_id, percent=event.percent)
+            self.query_one("#table", Static).update(text)
 
     def on_compared(self, event: Compared) -> None:
         """Show them."""
