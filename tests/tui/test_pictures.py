@@ -154,7 +154,7 @@ def test_the_whole_plan(snap_compare: Compare, size: tuple[int, int]) -> None:
 @sizes
 @pytest.mark.usefixtures("cache")
 def test_the_model_picker(snap_compare: Compare, monkeypatch: pytest.MonkeyPatch, size: tuple[int, int]) -> None:
-    monkeypatch.setattr("t5panel.tui.screens.setup.folder_of", lambda _: Path("models"))
+    monkeypatch.setattr("t5panel.tui.screens.data_picker.folder_of", lambda _: Path("models"))
     Path("models/mine").mkdir(parents=True)
     assert snap_compare(panel(THREE_NAMED_CARDS), run_before=opened, terminal_size=size)
 
