@@ -25,7 +25,7 @@ from t5panel.tui.screens.details import DetailsDialog
 from t5panel.tui.screens.faults import FaultsDialog
 from t5panel.tui.screens.figures import FiguresDialog
 from t5panel.tui.screens.run import RunScreen
-from t5panel.tui.screens.runs import RunsScreen
+from t5panel.tui.screens.runs import RunList, RunsScreen
 from t5panel.tui.screens.setup import SetupScreen
 from t5panel.tui.screens.stop import StopDialog, stop_text
 from t5panel.tui.widgets.banner import AlertBanner, banner_text
@@ -493,7 +493,7 @@ async def test_runs_are_listed_newest_first_and_enter_opens_one(home: Path) -> N
         await watched(pilot)
         await pilot.press("3")
         await until(pilot, lambda: "stopped" in screen_text(pilot))
-        listed = [line for line in screen_text(pilot).splitlines() if "-manual" in line]
+        listed = [line for line in shown(pilot, RunList).splitlines() if "-manual" in line]
         await pilot.press("down", "down", "enter")
         await watched(pilot)
 
