@@ -84,7 +84,7 @@ def wish(tmp_path_factory: pytest.TempPathFactory, llamafactory: str) -> Wish:
     (folder / "dataset_info.json").write_text(json.dumps(register))
     given = {**YAML, "model_name_or_path": str(folder / "model"), "dataset_dir": str(folder)}
     (folder / "mine.yaml").write_text(yaml.safe_dump(given))
-    config = read_config(str(folder / "mine.yaml"), lambda name: config_of(name, {}))
+    config = read_config(str(folder / "mine.yaml"), lambda name, _download: config_of(name, {}))
     return Wish(llamafactory, {**config.overrides, "num_gpus": 2, "train.save_steps": None}, folder / "run")
 
 
