@@ -134,8 +134,11 @@ class Config:
     """What is outdated, or decided otherwise."""
 
 
-def read_config(name: str, config_of: Callable[[str], Mapping[str, Any] | None]) -> Config:
-    """A LLaMA-Factory YAML as overrides of a preset; `config_of` gives a model's config.json, where it can be had.
+def read_config(name: str, config_of: Callable[[str, bool], Mapping[str, Any] | None]) -> Config:
+    """A LLaMA-Factory YAML as overrides of a preset.
+
+    `config_of` gives a model's config.json where it can be had, the second word: also by a download. That is asked for
+    only where a T5 could not be meant.
 
     Raises: UsageError with every key that is unknown or cannot be had with the model.
     """
@@ -143,8 +146,11 @@ def read_config(name: str, config_of: Callable[[str], Mapping[str, Any] | None])
     if not path.is_file():
         raise UsageError.of("--config", f"no file {name}")
     reading = _Reading(dict(read_document(path)))
-    config = config_of(str(reading.left.get("model_name_or_path")))
-    reading.decoder_only = config is not None and is_decoder(config)
+    if (model := reading.left.get("model_name_or_path")) is not None:
+        config = config_of(str(model), False)
+        if config is None and _is_for_decoders(reading.left):
+            config = config_of(str(model), True)
+        reading.decoder_only = config is not None and is_decoder(config)
     for step in (_rename, _refuse_unknown, _need, _leave_to_us, _take_model, _take_training, _take_engine, _take_data):
         step(reading)
     (_pass_rest if reading.decoder_only else _refuse_rest)(reading)
@@ -153,6 +159,12 @@ def read_config(name: str, config_of: Callable[[str], Mapping[str, Any] | None])
     if reading.passed:
         reading.found["llamafactory"] = reading.passed
     return Config(reading.found, tuple(reading.notes))
+
+
+def _is_for_decoders(settings: Mapping[str, Any]) -> bool:
+    """Whether a YAML says what makes no sense for a T5."""
+    needed = any(settings.get(key, value) != value for key, (value, _) in NEEDED.items())
+    return needed or settings.get("template") not in SAME_FOR_T5 or any("lora" in key for key in settings)
 
 
 def _rename(reading: _Reading) -> None:

@@ -88,8 +88,8 @@ def prospect(wish: Wish, *, machine: Machine | None = None) -> Prospect:
     here = machine or read_machine()
     preset = resolved_preset(wish, here)
     inspection = inspect(preset.spec)
-    if inspection.shape is not None and (faults := [Fault(*one) for one in t5_faults(preset.spec.llamafactory)]):
-        raise UsageError(faults)
+    if inspection.shape is not None and not preset.spec.model.decoder_only:
+        _refuse_decoders_keys(preset.spec)
     if inspection.decoder_only:
         model = preset.spec.model.model_copy(update={"decoder_only": True})
         preset = replace(preset, spec=preset.spec.model_copy(update={"model": model}))
@@ -109,6 +109,11 @@ def prospect(wish: Wish, *, machine: Machine | None = None) -> Prospect:
     )
     command = command_for(plan.spec, run, port=free_port(), cores=here.cores)
     return Prospect(preset, plan, run, prepare_command_for(plan.spec, run), command, inspection.versions, known)
+
+
+def _refuse_decoders_keys(spec: RunSpec) -> None:
+    if faults := [Fault(*one) for one in t5_faults(spec.llamafactory)]:
+        raise UsageError(faults)
 
 
 def glance_at(before: Prospect, preset: Preset, wish: Wish) -> Plan | None:

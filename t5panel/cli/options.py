@@ -74,7 +74,7 @@ def _config(name: str | None) -> Mapping[str, Any]:
     from t5panel.llamafactory_config import read_config
     from t5panel.preflight.models import config_of
 
-    config = read_config(name, lambda model: config_of(model, os.environ, download=True))
+    config = read_config(name, lambda model, download: config_of(model, os.environ, download=download))
     for text in config.notes:
         note(f"{name}: {text}")
     return config.overrides

@@ -112,9 +112,15 @@ def _decoder(spec: RunSpec, run: RunDir) -> dict[str, Any]:
         "model_name_or_path": spec.model.name_or_path,
         "train_from_scratch": spec.model.from_scratch,
         "disable_gradient_checkpointing": not spec.train.gradient_checkpointing,
-        "cutoff_len": spec.data.max_source_length + spec.data.max_target_length,  # it cuts prompt and answer together
+        "cutoff_len": decoder_cutoff(spec),
         "tokenized_path": str(tokenized_folder(run)),
     }
+
+
+def decoder_cutoff(spec: RunSpec) -> int:
+    """Tokens of prompt and answer together that LLaMA-Factory keeps of a decoder-only model's row."""
+    own = (spec.llamafactory or {}).get("cutoff_len")
+    return int(own) if own else spec.data.max_source_length + spec.data.max_target_length
 
 
 def has_own_register(spec: RunSpec) -> bool:

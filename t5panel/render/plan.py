@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from t5panel.cells import left
+from t5panel.contract.llamafactory import decoder_cutoff
 from t5panel.contract.versions import SHOWN
 from t5panel.language import tr
 from t5panel.launch.commands import Command
@@ -18,6 +19,9 @@ from t5panel.render.faults import SEVERITY_MARK
 from t5panel.render.options import option_lines, options_json
 from t5panel.render.speed import estimate_json, estimate_lines
 from t5panel.render.values import gib
+
+if TYPE_CHECKING:
+    from t5panel.contract.spec import RunSpec
 
 MEMORY_PARTS = ("weights", "gradients", "optimizer", "activations", "logits", "buckets", "workspace")
 MEMORY_BASIS = "the model's own step replayed through torch's allocator at the longest rows (README, Measured)"
@@ -103,14 +107,11 @@ def plan_lines(plan: Plan, command: Command) -> Iterator[str]:
         ranks=spec.num_gpus,
         device=spec.device,
     )
-    lengths = tr(
-        "up to {source} → {target} tokens", source=spec.data.max_source_length, target=spec.data.max_target_length
-    )
     yield titled(tr("preset"), f"{plan.preset}: {what}")
     yield titled(tr("machine"), tr(plan.machine.summary))
     yield titled(tr("python"), interpreter_text(plan))
     yield titled(tr("model"), spec.model.name_or_path)
-    yield titled(tr("data"), f"{spec.data.train}, {lengths}")
+    yield titled(tr("data"), f"{spec.data.train}, {_lengths(spec)}")
     yield titled(tr("batch"), tr("{formula} rows per optimizer step", formula=batch_formula(spec)))
     yield titled(tr("precision"), precision(plan))
     for card in plan.cards:
@@ -130,6 +131,13 @@ def plan_lines(plan: Plan, command: Command) -> Iterator[str]:
     yield from option_lines(plan)
     yield from finding_lines(plan)
     yield titled(tr("command"), command.line)
+
+
+def _lengths(spec: RunSpec) -> str:
+    if spec.model.decoder_only:
+        return tr("up to {count} tokens, prompt and answer together", count=decoder_cutoff(spec))
+    source, target = spec.data.max_source_length, spec.data.max_target_length
+    return tr("up to {source} → {target} tokens", source=source, target=target)
 
 
 def titled(name: str, text: str) -> str:

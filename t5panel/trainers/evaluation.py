@@ -28,11 +28,6 @@ class Evaluator:
         self._run, self._spec, self._split, self._ranks = me.run, me.spec, split, ranks
         self._tokenizer: Tokenizer | None = None
 
-    @property
-    def possible(self) -> bool:
-        """False when no row is held out."""
-        return self._split.eval_rows > 0
-
     def evaluate(
         self,
         model: nn.Module,

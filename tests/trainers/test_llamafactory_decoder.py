@@ -20,7 +20,9 @@ from t5panel.llamafactory_config import read_config
 from t5panel.monitor.runs import read_info, read_result
 from t5panel.plan.planning import NOT_CHECKED
 from t5panel.preflight.models import config_of
+from t5panel.render.plan import plan_json, plan_lines
 from t5panel.session import Wish, prospect, resume, start
+from t5panel.tui.plan_text import plan_parts
 from tests.trainers.runs import (
     assert_finished,
     finish,
@@ -84,7 +86,7 @@ def wish(tmp_path_factory: pytest.TempPathFactory, llamafactory: str) -> Wish:
     (folder / "dataset_info.json").write_text(json.dumps(register))
     given = {**YAML, "model_name_or_path": str(folder / "model"), "dataset_dir": str(folder)}
     (folder / "mine.yaml").write_text(yaml.safe_dump(given))
-    config = read_config(str(folder / "mine.yaml"), lambda name: config_of(name, {}))
+    config = read_config(str(folder / "mine.yaml"), lambda name, _download: config_of(name, {}))
     return Wish(llamafactory, {**config.overrides, "num_gpus": 2, "train.save_steps": None}, folder / "run")
 
 
@@ -100,11 +102,15 @@ def run(wish: Wish) -> RunDir:
 
 
 def test_it_is_told_that_no_memory_plan_was_made(wish: Wish, run: RunDir) -> None:
-    info = read_info(run)
+    info, seen = read_info(run), prospect(Wish(wish.preset, wish.overrides))
 
     assert (info.plan["memory"], info.plan["verdict"]) == (NOT_CHECKED, "unchecked")
     assert info.spec["model"]["decoder_only"]
-    assert [found.message for found in prospect(Wish(wish.preset, wish.overrides)).plan.findings] == [NOT_CHECKED]
+    assert plan_json(seen.plan, seen.command)["memory"] == NOT_CHECKED
+    lines = list(plan_lines(seen.plan, seen.command))
+    assert any(line.startswith("verdict ") and line.endswith(NOT_CHECKED) for line in lines)
+    assert any(line.endswith("up to 32 tokens, prompt and answer together") for line in lines)
+    assert (" NOT CHECKED ", "bold reverse $warning") in list(plan_parts("", seen.plan, ()))
 
 
 def test_it_learns_by_its_own_yaml(run: RunDir) -> None:

@@ -62,7 +62,7 @@ ENGINE = {"train_batch_size": "auto", "bf16": {"enabled": "auto"}, "zero_optimiz
 
 def read_config(path: str) -> Config:
     """What a YAML asks for, where nothing is known of its model."""
-    return read_any(path, lambda _name: None)
+    return read_any(path, lambda _name, _download: None)
 
 
 @pytest.fixture
@@ -123,8 +123,8 @@ def test_a_yaml_of_a_decoder_is_llamafactorys_own_business(folder: Path) -> None
     decoder = {"model_type": "qwen3", "architectures": ["Qwen3ForCausalLM"]}
 
     with pytest.raises(UsageError) as error:
-        read_any(config(folder, **theirs, **others), lambda _name: decoder)
-    read = read_any(config(folder, **theirs, optim="paged_adamw_8bit"), lambda _name: decoder)
+        read_any(config(folder, **theirs, **others), lambda _name, _download: decoder)
+    read = read_any(config(folder, **theirs, optim="paged_adamw_8bit"), lambda _name, _download: decoder)
     spec = load_preset("llamafactory", read.overrides).spec
     given = arguments(spec, RUN)
 
@@ -139,11 +139,22 @@ def test_keys_for_decoders_wait_in_a_preset_until_the_model_is_looked_at() -> No
     assert load_preset("llamafactory", {"llamafactory.lora_rank": 8}).spec.llamafactory == {"lora_rank": 8}
 
 
+@pytest.mark.parametrize(("changes", "asked"), [({}, [False]), ({"template": "qwen"}, [False, True])])
+def test_the_hub_is_asked_what_a_model_is_only_where_no_t5_can_be_meant(
+    folder: Path, changes: dict[str, object], asked: list[bool]
+) -> None:
+    downloads: list[bool] = []
+
+    read_any(config(folder, **changes), lambda _name, download: downloads.append(download))
+
+    assert downloads == asked
+
+
 def test_a_stage_that_llamafactory_cannot_resume_is_refused(folder: Path) -> None:
     decoder = {"model_type": "llama", "architectures": ["LlamaForCausalLM"]}
 
     with pytest.raises(UsageError, match=r"stage ppo cannot be resumed by LLaMA-Factory"):
-        load_preset("llamafactory", read_any(config(folder, stage="ppo"), lambda _name: decoder).overrides)
+        load_preset("llamafactory", read_any(config(folder, stage="ppo"), lambda _name, _download: decoder).overrides)
 
 
 def test_what_was_of_llmtuner_is_taken_told_or_named(folder: Path) -> None:
