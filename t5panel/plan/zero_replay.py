@@ -39,7 +39,7 @@ def held_under_zero(step: TrainingStep) -> Held:
     step, zero = _modelled(step)
     sizes = _sizes(step.shape)
     events = engine_events(
-        zero, sizes, [list(_tape(step))], groups=optimizer_groups(step), modules=_modules(step.shape), steps=STEPS
+        zero, sizes, [list(tape_of(step))], groups=optimizer_groups(step), modules=modules_of(step.shape), steps=STEPS
     )
     return _play(Card(expandable=step.expandable_segments), events)
 
@@ -75,7 +75,7 @@ def _sizes(shape: Shape) -> tuple[int, ...]:
     return tuple(parameter.elements for parameter in parameters_of(shape))
 
 
-def _tape(step: TrainingStep) -> Iterator[TapeEvent]:
+def tape_of(step: TrainingStep) -> Iterator[TapeEvent]:
     """A pass with its batch, weights by their numbers."""
     number = {parameter.name: place for place, parameter in enumerate(parameters_of(step.shape))}
     inputs = {f"input {place}": size for place, size in enumerate(step.input_sizes)}
@@ -91,7 +91,7 @@ def _tape(step: TrainingStep) -> Iterator[TapeEvent]:
 
 
 @lru_cache(maxsize=64)
-def _modules(shape: Shape) -> Mapping[str, tuple[int, ...]]:
+def modules_of(shape: Shape) -> Mapping[str, tuple[int, ...]]:
     """The weights that each module reads; a feed-forward one looks at its `wo` before it calls it."""
     found: dict[str, tuple[int, ...]] = {}
     for number, parameter in enumerate(parameters_of(shape)):
