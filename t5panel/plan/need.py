@@ -8,10 +8,12 @@ from t5panel.plan.peak import Peak, peak_of
 from t5panel.plan.replay import Held, held_by
 from t5panel.plan.step import TrainingStep
 from t5panel.plan.zero import Zero
-from t5panel.plan.zero_replay import held_under_zero, zero_peak
+from t5panel.plan.zero_replay import played_under_zero, zero_peak
 
 LOWEST_SHARE = 0.99
 """Of the predicted blocks: what a step takes at least. Source: README, "Measured"; none took less than 0.991 of it."""
+SAME = 0.01
+"""States of the optimizer that differ by no more are the same but for counters and padding."""
 MARGIN = 1.03
 """On the predicted segments: a card that holds so much holds the step. Source: the same measurements."""
 
@@ -53,8 +55,7 @@ def need_of(step: TrainingStep) -> Need:
     Raises: NoTableError when nothing is known of the versions or of this kind of step.
     """
     if step.zero is not None:
-        held = held_under_zero(step)
-        parts = _zero_parts(step, step.zero, held.requested)
+        held, parts = played_under_zero(step)
         return Need(parts, held.allocated, held.reserved, held.start, held.start_reserved)
     parts = peak_of(step)
     held = _held(step)
@@ -66,7 +67,10 @@ def quick_need(step: TrainingStep, like: Need) -> Need:
 
     Raises: NoTableError as `need_of`.
     """
-    parts = peak_of(step) if step.zero is None else _zero_parts(step, step.zero, zero_peak(step))
+    if step.zero is None:
+        parts = peak_of(step)
+    else:
+        parts = _split_like(_zero_parts(step, step.zero, zero_peak(step)), like.parts)
     grown = parts.requested / like.requested
     return Need(parts, int(grown * like.allocated), int(grown * like.reserved), like.start, like.start_reserved)
 
@@ -84,6 +88,16 @@ def _held(step: TrainingStep) -> Held:
 def _scaled(parts: Peak, requested: int) -> Peak:
     """The parts, with the activations as the replay has them: sums know no order, so they can be a little higher."""
     return replace(parts, activations=max(0, parts.activations + requested - parts.requested))
+
+
+def _split_like(parts: Peak, like: Peak) -> Peak:
+    """The parts as of a step whose optimizer holds as much: what has grown since is activations and logits."""
+    live = like.activations + like.logits
+    grown = live + parts.requested - like.requested
+    if live <= 0 or grown < 0 or abs(parts.optimizer - like.optimizer) > SAME * like.optimizer:
+        return parts
+    logits = like.logits * grown // live
+    return replace(like, activations=grown - logits, logits=logits)
 
 
 def _zero_parts(step: TrainingStep, zero: Zero, requested: int) -> Peak:

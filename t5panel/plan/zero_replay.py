@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Literal
+from typing import Any, Literal, get_args
 
 from t5panel.contract.shapes import Shape
 from t5panel.plan.pass_events import pass_of
-from t5panel.plan.peak import Walk, walk_of
+from t5panel.plan.peak import Peak, Walk, walk_of
 from t5panel.plan.replay import STEPS, Card, Held
 from t5panel.plan.step import TrainingStep, embeddings_before, optimizer_groups, parameters_of
 from t5panel.plan.table import NoTableError
 from t5panel.plan.zero import Event, Pass, TapeEvent, Zero, candidates, engine_events
-from t5panel.plan.zero.card import BF16, EMPTY_CACHE
+from t5panel.plan.zero.card import BF16, EMPTY_CACHE, Part
 from t5panel.plan.zero.closed_form import SHARES
 
 UPDATES: Mapping[str, Literal["fused", "foreach", "loop"]] = {
@@ -22,26 +22,40 @@ UPDATES: Mapping[str, Literal["fused", "foreach", "loop"]] = {
     "adamw_foreach": "foreach",
     "adamw_loop": "loop",
 }
-
-
+PARTS = (*get_args(Part), "activations", "logits", "workspace")
 LOGITS = 10
 """Bytes of one in the forward pass: in bfloat16, in float32, and their logarithms."""
 
 
 @lru_cache(maxsize=256)
-def held_under_zero(step: TrainingStep) -> Held:
-    """The peaks of a steady step.
+def played_under_zero(step: TrainingStep) -> tuple[Held, Peak]:
+    """The peaks of a steady step, and its requested one by part.
 
     A stack of one block counts as two: never too little.
 
     Raises: NoTableError when nothing is known of the versions, of this kind of step, or of its optimizer under ZeRO.
     """
     step, zero = _modelled(step)
-    sizes = _sizes(step.shape)
+    tape = list(tape_of(step))
     events = engine_events(
-        zero, sizes, [list(_tape(step))], groups=optimizer_groups(step), modules=_modules(step.shape), steps=STEPS
+        zero,
+        _sizes(step.shape),
+        [tape],
+        groups=optimizer_groups(step),
+        modules=modules_of(step.shape),
+        steps=STEPS,
     )
-    return _play(Card(expandable=step.expandable_segments), events)
+    gradients = frozenset(event[2] for event in tape if event[0] == "grad")
+    ledger = _Ledger(gradients, BF16 * step.batch * step.target * step.shape.vocab_size)
+    return _play(Card(expandable=step.expandable_segments), events, ledger), ledger.peak
+
+
+def held_under_zero(step: TrainingStep) -> Held:
+    """The peaks of a steady step.
+
+    Raises: NoTableError as `played_under_zero`.
+    """
+    return played_under_zero(step)[0]
 
 
 def zero_peak(step: TrainingStep) -> int:
@@ -75,7 +89,7 @@ def _sizes(shape: Shape) -> tuple[int, ...]:
     return tuple(parameter.elements for parameter in parameters_of(shape))
 
 
-def _tape(step: TrainingStep) -> Iterator[TapeEvent]:
+def tape_of(step: TrainingStep) -> Iterator[TapeEvent]:
     """A pass with its batch, weights by their numbers."""
     number = {parameter.name: place for place, parameter in enumerate(parameters_of(step.shape))}
     inputs = {f"input {place}": size for place, size in enumerate(step.input_sizes)}
@@ -91,7 +105,7 @@ def _tape(step: TrainingStep) -> Iterator[TapeEvent]:
 
 
 @lru_cache(maxsize=64)
-def _modules(shape: Shape) -> Mapping[str, tuple[int, ...]]:
+def modules_of(shape: Shape) -> Mapping[str, tuple[int, ...]]:
     """The weights that each module reads; a feed-forward one looks at its `wo` before it calls it."""
     found: dict[str, tuple[int, ...]] = {}
     for number, parameter in enumerate(parameters_of(shape)):
@@ -103,15 +117,50 @@ def _modules(shape: Shape) -> Mapping[str, tuple[int, ...]]:
     return found | dict.fromkeys(embedding, (0,))
 
 
-def _play(card: Card, events: Iterable[Event]) -> Held:
+@dataclass
+class _Ledger:
+    """What is on the card for what, now and at the highest moment."""
+
+    gradients: frozenset[object]
+    """Keys on the tape."""
+    logits: int
+    """Bytes in bfloat16; what the loss makes of them has as many or twice as many."""
+    held: dict[str, int] = field(default_factory=lambda: dict.fromkeys(PARTS, 0))
+    highest: dict[str, int] = field(default_factory=dict)
+
+    def part_of(self, key: Any, size: int) -> str:  # noqa: ANN401 - keys of events
+        """The part that a storage belongs to."""
+        if key[0] == "engine":
+            part: str = key[1]
+            return part
+        if key[0] == "tape":
+            return "workspace"
+        if key[1] in self.gradients:
+            return "gradients"
+        return "logits" if size in (self.logits, 2 * self.logits) else "activations"
+
+    @property
+    def peak(self) -> Peak:
+        """The highest moment by part."""
+        return Peak(**self.highest, place="step")
+
+
+def _play(card: Card, events: Iterable[Event], ledger: _Ledger) -> Held:
     living = {}
+    highest: int | None = None  # until the last step begins
     last = f"end {STEPS - 2}"
     start = start_reserved = 0
     for kind, key, size, stream in events:
         if kind == 1:
-            living[key] = card.take(size, stream)
+            part = ledger.part_of(key, size)
+            living[key] = card.take(size, stream), part, size
+            ledger.held[part] += size
+            if highest is not None and card.requested > highest:
+                highest, ledger.highest = card.requested, ledger.held.copy()
         elif kind == -1:
-            card.give(living.pop(key))
+            taken, part, bytes_ = living.pop(key)
+            card.give(taken)
+            ledger.held[part] -= bytes_
         elif key == EMPTY_CACHE:
             start_reserved = max(start_reserved, card.allocator.reserved)
             card.allocator.empty_cache()
@@ -119,6 +168,7 @@ def _play(card: Card, events: Iterable[Event]) -> Held:
             start, start_reserved = card.allocator.peak, max(start_reserved, card.allocator.reserved)
         elif key == last:
             card.reset_peaks()
+            highest, ledger.highest = card.requested, ledger.held.copy()
     return Held(card.peak, card.allocator.peak, card.allocator.reserved, start, start_reserved)
 
 

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from functools import cache
+from importlib.metadata import version
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -14,8 +16,12 @@ from typing import Any
 import msgspec
 import pytest
 
+from t5panel.contract.memory_table import minor
+from t5panel.contract.shapes import Shape
+from t5panel.plan.step import TrainingStep
 from t5panel.plan.zero import Event, TapeEvent, Zero, engine_events
-from tests.trainers.zero_engine import SCALAR, STEPS, Case, Watched
+from t5panel.plan.zero_replay import modules_of, tape_of
+from tests.trainers.zero_engine import BATCH, LAYERS, SCALAR, SOURCE, STEPS, TARGET, VOCABULARY, Case, Watched
 
 ROOT = Path(__file__).parents[2]
 SMALL_BUCKET = {"reduce_bucket_size": 40_000}
@@ -44,8 +50,10 @@ Change = tuple[str, Any]
 """("+", bytes) · ("-", bytes of all that die together) · ("mark", name)."""
 
 
-def watch(case: Case) -> Watched:
+@cache
+def watch(name: str) -> Watched:
     """The real engine's events, from a process of its own."""
+    case = CASES[name]
     settings = {
         "DS_ACCELERATOR": "cpu",
         "DS_SKIP_CUDA_CHECK": "1",
@@ -125,11 +133,21 @@ def phases(changes: Iterable[Change]) -> dict[str, list[Change]]:
     return found
 
 
+def only_the_engines(events: Iterable[list[Any]]) -> Iterator[list[Any]]:
+    """The real engine's events without those of the model's own storages."""
+    mine: set[int] = set()
+    for event in events:
+        if event[0] == "+" and event[3]:
+            mine.add(event[1])
+        elif event[0] in ("mark", "+") or (event[0] == "-" and event[1] not in mine):
+            yield event
+
+
 @pytest.mark.parametrize("stage", CASES)
 def test_the_rules_say_what_the_engine_does(stage: str) -> None:
     case = CASES[stage]
     zero = Zero.from_config({"zero_optimization": case.zero}, case.world)
-    real = watch(case)
+    real = watch(stage)
 
     events = engine_events(
         replace(zero, micro_steps=case.passes, fp32_on_card=True),
@@ -144,4 +162,35 @@ def test_the_rules_say_what_the_engine_does(stage: str) -> None:
     assert list(did) == list(said) == ["start", "pass 0", "step 0", "pass 1", "step 1", "pass 2", "step 2"]
     for phase in UNLIKE.get(stage, ()):
         del did[phase], said[phase]
+    assert did == said
+
+
+def test_a_table_knows_when_stage_3_brings_and_takes_weights() -> None:
+    case, real = CASES["3"], watch("3")
+    zero = Zero.from_config({"zero_optimization": case.zero}, case.world)
+    step = TrainingStep(
+        Shape(VOCABULARY, 64, 16, 128, LAYERS, LAYERS, 4, gated=False),
+        BATCH,
+        SOURCE,
+        TARGET,
+        precision="bf16",
+        attention="eager",
+        checkpointing=case.checkpointing,
+        loss="model",
+        zero=zero,
+        transformers=minor(version("transformers")),
+    )
+
+    events = engine_events(
+        replace(zero, micro_steps=case.passes, fp32_on_card=True),
+        real.sizes,
+        [list(tape_of(step))],
+        groups=real.groups,
+        modules=modules_of(step.shape),
+        steps=STEPS,
+    )
+
+    did = phases(happened(only_the_engines(real.events)))
+    said = phases(foretold(event for event in events if event.kind == 0 or "engine" in str(event.key)))
+    del did["start"], said["start"]
     assert did == said

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from t5panel.contract.shapes import SHAPES
-from t5panel.plan.need import need_of
+from t5panel.plan.need import need_of, quick_need
 from t5panel.plan.peak import peak_of
 from t5panel.plan.records import Prediction, predict, read_records, step_of
 from t5panel.plan.step import TrainingStep
@@ -161,6 +161,40 @@ def test_parts_sum_to_the_whole(step: TrainingStep) -> None:
     assert need.requested == held_under_zero(step).requested
     assert min(parts.weights, parts.optimizer, parts.activations, parts.buckets, parts.workspace) >= 0
     assert need.requested <= need.allocated <= need.reserved
+
+
+@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+def test_a_peak_is_told_by_part(stage: int) -> None:
+    total = BASE.shape.parameters
+    shard = -(-total // 3)
+
+    parts = need_of(replace(BASE, checkpointing=False, zero=Zero(stage, 3))).parts
+
+    assert parts.optimizer == pytest.approx(12 * (shard if stage else total), rel=0.01)
+    assert parts.weights == pytest.approx(2 * (total + shard if stage == 3 else total), rel=0.01)
+    assert parts.gradients == pytest.approx(2 * shard if stage == 3 else 0, rel=0.01, abs=10_000)
+    assert parts.activations > 3 * 10**9
+
+
+def test_logits_are_a_part_of_their_own() -> None:
+    parts = need_of(replace(BASE, zero=Zero(3, 3))).parts
+
+    assert parts.logits == 12 * BASE.batch * BASE.target * BASE.shape.vocab_size  # three in float32
+    assert parts.buckets == 2 * Zero(3, 3).reduce_bucket_size
+
+
+def test_a_glance_keeps_the_parts_of_the_plan_before() -> None:
+    like = need_of(BASE)
+
+    more = quick_need(replace(BASE, batch=16), like).parts
+
+    assert (more.weights, more.gradients, more.optimizer) == (
+        like.parts.weights,
+        like.parts.gradients,
+        like.parts.optimizer,
+    )
+    assert more.activations + more.logits > like.parts.activations + like.parts.logits
+    assert more.requested == zero_peak(replace(BASE, batch=16))
 
 
 def test_one_evaluation_takes_hardly_longer_than_without_zero() -> None:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import count
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 BF16, FP32, FP64 = 2, 4, 8
 """Bytes of an element."""
 COMPUTE, GATHER, REDUCE = 0, 1, 2
 """Streams. The caching allocator keeps a pool of segments for each."""
 EMPTY_CACHE = "empty_cache"
+Part = Literal["weights", "gradients", "optimizer", "buckets"]
+"""What a storage of the engine is for."""
 
 
 class Event(NamedTuple):
@@ -31,9 +33,9 @@ class Card:
     _stream_of: dict[object, int] = field(default_factory=dict)
     _serial: Iterator[int] = field(default_factory=count)
 
-    def born(self, size: int, stream: int = COMPUTE, key: object = None) -> object:
-        """A new storage of `size` bytes; returns its key."""
-        key = ("engine", next(self._serial)) if key is None else key
+    def born(self, size: int, stream: int = COMPUTE, *, part: Part = "gradients", key: object = None) -> object:
+        """A new storage of `size` bytes; returns its key, by default one of the engine's that tells its part."""
+        key = ("engine", part, next(self._serial)) if key is None else key
         self._stream_of[key] = stream
         self.events.append(Event(1, key, size, stream))
         return key

@@ -137,11 +137,14 @@ class Coordinator:
                 numel += n
         return kept
 
+    def _born(self, elements: int, stream: int) -> object:
+        return self.card.born(BF16 * elements, stream, part="weights")
+
     def _gather_now(self, params: Sequence[int], stream: int = COMPUTE) -> None:
         """PP:2028 and PP:2131: gathered at once, a buffer each that is the parameter itself."""
-        local = [self.card.born(BF16 * self.parts[p], stream) for p in params] if self.zero.offload_param else []
+        local = [self._born(self.parts[p], stream) for p in params] if self.zero.offload_param else []
         for p in params:
-            self.data[p] = self.card.born(BF16 * self.parts[p] * self.zero.world, stream)
+            self.data[p] = self._born(self.parts[p] * self.zero.world, stream)
         self.card.dies(*local)
 
     def _release_data(self, p: int) -> None:
@@ -164,15 +167,15 @@ class Coordinator:
             self.status[p] = "flying"
         if self.zero.world == 1:
             for p in away:
-                self.data[p] = self.card.born(BF16 * self.sizes[p], self.stream) if self.zero.offload_param else None
+                self.data[p] = self._born(self.sizes[p], self.stream) if self.zero.offload_param else None
                 self.flying[p] = None
         elif len(away) == 1:  # PP:1373 _all_gather_sequential: the buffer becomes the parameter
             self._gather_now(away, self.stream)
             self.flying[away[0]] = None
         else:  # PP:1329 _all_gather_dtype
-            flat = self.card.born(BF16 * self.zero.world * sum(self.parts[p] for p in away), self.stream)
-            local = [BF16 * self.parts[p] for p in away] if self.zero.offload_param else []
-            self.card.dies(*[self.card.born(n, self.stream) for n in local])
+            flat = self._born(self.zero.world * sum(self.parts[p] for p in away), self.stream)
+            local = [self.parts[p] for p in away] if self.zero.offload_param else []
+            self.card.dies(*[self._born(n, self.stream) for n in local])
             handle = _Gather(away, flat, len(away))
             for p in away:
                 self.flying[p] = handle
@@ -185,7 +188,7 @@ class Coordinator:
             return
         if not handle.complete:
             for q in handle.params:
-                self.data[q] = self.card.born(BF16 * self.sizes[q], self.stream)
+                self.data[q] = self._born(self.sizes[q], self.stream)
                 self.status[q] = "here"
             handle.complete = True
         handle.waiting -= 1

@@ -31,17 +31,17 @@ class Engine(ABC):
     def load(self) -> list[object]:
         """Weights of the model on the card, one storage a parameter (EN:1862 casts, EN:2093 moves)."""
         if not self.zero.fp32_on_card:
-            return [self.card.born(BF16 * n) for n in self.sizes]
+            return [self.card.born(BF16 * n, part="weights") for n in self.sizes]
         full, copies, weights = [], [], []
         for number, n in enumerate(self.sizes):
             if number in self.zero.embeddings_before:
-                copies.append(self.card.born(FP32 * self.sizes[0]))
-            full.append(self.card.born(FP32 * n))
+                copies.append(self.card.born(FP32 * self.sizes[0], part="weights"))
+            full.append(self.card.born(FP32 * n, part="weights"))
         if copies:
-            copies.append(self.card.born(FP32 * self.sizes[0]))
+            copies.append(self.card.born(FP32 * self.sizes[0], part="weights"))
         self.card.dies(*copies)
         for n, old in zip(self.sizes, full, strict=True):
-            weights.append(self.card.born(BF16 * n))
+            weights.append(self.card.born(BF16 * n, part="weights"))
             self.card.dies(old)
         return weights
 
@@ -49,15 +49,14 @@ class Engine(ABC):
         """A step of torch's AdamW over fp32 tensors: moments at the first one, temporaries if it is not fused."""
         if name not in self._with_moments:
             for n in sizes:
-                self.card.born(FP32)
-                self.card.born(FP32 * n)
-                self.card.born(FP32 * n)
+                for size in (FP32, FP32 * n, FP32 * n):
+                    self.card.born(size, part="optimizer")
             self._with_moments.add(name)
         if self.zero.update == "foreach":
-            self.card.dies(*[self.card.born(FP32 * n) for n in sizes])
+            self.card.dies(*[self.card.born(FP32 * n, part="optimizer") for n in sizes])
         elif self.zero.update == "loop":
             for n in sizes:
-                self.card.dies(self.card.born(FP32 * n), self.card.born(FP32 * n))
+                self.card.dies(*[self.card.born(FP32 * n, part="optimizer") for _ in range(2)])
 
     @abstractmethod
     def start(self) -> None:

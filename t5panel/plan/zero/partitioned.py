@@ -25,9 +25,9 @@ class Partitioned(Engine):
             self.shards.append(shard)
             self.mine.append(self._split(group, shard))
         if zero.offload_optimizer:
-            card.born(BF16 * max(self.sizes))  # S12:659 temp_grad_buffer_for_gpu_offload
+            card.born(BF16 * max(self.sizes), part="buckets")  # S12:659 temp_grad_buffer_for_gpu_offload
         else:
-            card.dies(*[card.born(FP32 * shard) for shard in self.shards])  # S12:937
+            card.dies(*[card.born(FP32 * shard, part="optimizer") for shard in self.shards])  # S12:937
         self.attribute: dict[int, object] = {}  # parameter -> storage that its .grad keeps alive
         self.bucket: list[int] = []
         self.elements = 0
@@ -44,12 +44,12 @@ class Partitioned(Engine):
         card.empty_cache()  # S12:449
         align = 2 * self.zero.world
         flat = -(-sum(self.sizes[p] for p in group) // align) * align
-        card.born(BF16 * flat)  # S12:505
+        card.born(BF16 * flat, part="weights")  # S12:505
         card.dies(*[weights[p] for p in group])  # S12:534
         shard = flat // self.zero.world
-        clone = card.born(BF16 * shard)  # S12:560 detach().clone().to(device, fp32)
+        clone = card.born(BF16 * shard, part="weights")  # S12:560 detach().clone().to(device, fp32)
         if not self.zero.offload_optimizer:
-            card.born(FP32 * shard)
+            card.born(FP32 * shard, part="optimizer")
         card.dies(clone)
         return shard
 
@@ -79,7 +79,8 @@ class Partitioned(Engine):
         if not self.set_up:  # S12:3256 setup_buckets
             self.set_up = True
             if self.contiguous:
-                self.buffers = [card.born(BF16 * zero.reduce_bucket_size) for _ in range(2 if zero.overlaps else 1)]
+                size = BF16 * zero.reduce_bucket_size
+                self.buffers = [card.born(size, part="buckets") for _ in range(2 if zero.overlaps else 1)]
         if parameter in self.attribute:
             card.dies(key)
         else:

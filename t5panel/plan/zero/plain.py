@@ -18,8 +18,8 @@ class Plain(Engine):
         self.load()
         order = [self.sizes[p] for group in self.groups for p in group]
         for n in order:  # UF:74 p.clone().float()
-            clone = card.born(BF16 * n)
-            card.born(FP32 * n)
+            clone = card.born(BF16 * n, part="weights")
+            card.born(FP32 * n, part="optimizer")
             card.dies(clone)
         self.gradients: dict[int, object] = {}
         low = [card.born(BF16 * n) for n in order]  # UF:413

@@ -23,7 +23,7 @@ class Sharded(Engine):
         if not zero.offload_optimizer:
             self._master()
         if zero.contiguous_gradients:
-            card.born(BF16 * zero.reduce_bucket_size)  # S3:782
+            card.born(BF16 * zero.reduce_bucket_size, part="buckets")  # S3:782
         if not zero.offload_optimizer:
             card.born(BF16 * sum(self.parts))  # S3:791 grad_partitions_flat_buffer
         for group in self.groups:
@@ -39,12 +39,12 @@ class Sharded(Engine):
         card, parts = self.card, []
         for whole, n in zip(self.load(), self.parts, strict=True):
             if not self.zero.offload_param:
-                parts.append(card.born(BF16 * n))
+                parts.append(card.born(BF16 * n, part="weights"))
             card.dies(whole)
         if not self.zero.offload_param:
             card.dies(*parts)
             card.empty_cache()
-            card.born(BF16 * sum(self.parts))
+            card.born(BF16 * sum(self.parts), part="weights")
 
     def _master(self) -> None:
         """S3:1170; the name `converted` holds the last part until the next is there. S3:1306 gradients of zeros."""
@@ -52,9 +52,9 @@ class Sharded(Engine):
         sizes = [sum(self.parts[p] for p in sub) for sub in self.sub_groups]
         converted: object = None
         for n in sizes:
-            last, converted = converted, card.born(FP32 * n)
+            last, converted = converted, card.born(FP32 * n, part="optimizer")
             card.dies(last)
-            card.born(FP32 * n)
+            card.born(FP32 * n, part="optimizer")
         card.dies(converted)
         card.blip(FP32 * max(sizes))
 
