@@ -16,8 +16,8 @@ from textual.app import App
 from textual.events import Event, Key, Paste
 from textual.message_pump import MessagePump
 
-PATIENCE_SECONDS = 1.0
-"""A key waits no longer for the one before it: a widget may go away with a key in its hands."""
+CHECK_SECONDS = 0.5
+"""While keys wait: whether the widget that has the last one is still there, for it may go away with it."""
 
 
 class TypedAhead:
@@ -29,6 +29,8 @@ class TypedAhead:
         self._let_in = 0
         """How many, the last one among them."""
         self._busy = False
+        self._at: MessagePump = app
+        """Who has the last one."""
 
     async def take(self, event: Key | Paste) -> None:
         """One more: at once, or when its turn comes."""
@@ -36,7 +38,7 @@ class TypedAhead:
         if not self._busy:
             await self._next()
         elif len(self._waiting) == 1:
-            self._app.set_timer(PATIENCE_SECONDS, partial(self._done, self._let_in))
+            self._app.set_timer(CHECK_SECONDS, partial(self._check, self._let_in))
 
     async def _next(self) -> None:
         self._busy = bool(self._waiting)
@@ -46,18 +48,27 @@ class TypedAhead:
         target = self._app.focused or self._app.screen
         typed = isinstance(event, Paste) or target.check_consume_key(event.key, event.character)
         if self._waiting:
-            self._app.set_timer(PATIENCE_SECONDS, partial(self._done, self._let_in))
+            self._app.set_timer(CHECK_SECONDS, partial(self._check, self._let_in))
         await self._pass_on(event)
         self._follow(self._let_in, target, drawn=typed)
 
     def _follow(self, number: int, pump: MessagePump, *, drawn: bool) -> None:
         """Behind the key through the queues of all that it passes; `drawn`: a text shows where the next one goes."""
+        self._at = pump
         if pump is not self._app:
             if pump.call_later(self._follow, number, pump._parent or self._app, drawn=drawn):
                 return
-        elif not drawn and self._app.screen.call_after_refresh(self._app.call_later, self._done, number):
-            return
+        elif not drawn:
+            self._at = self._app.screen
+            if self._app.screen.call_after_refresh(self._app.call_later, self._done, number):
+                return
         self._app.call_later(self._done, number)
+
+    async def _check(self, number: int) -> None:
+        if not self._at.is_running:
+            await self._done(number)
+        elif self._busy and number == self._let_in:
+            self._app.set_timer(CHECK_SECONDS, partial(self._check, number))
 
     async def _done(self, number: int) -> None:
         if self._busy and number == self._let_in:
