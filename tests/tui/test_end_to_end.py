@@ -63,7 +63,7 @@ class Tmux:
         return screen
 
     def settle(self) -> None:
-        """Let a key move the focus before the next one is typed; the setup takes no start just after its form."""
+        """The setup takes no start just after its form."""
         time.sleep(1.5)
 
     def wait_closed(self) -> None:
@@ -105,13 +105,7 @@ def test_by_keys_alone_a_run_is_set_up_left_found_stopped_resumed_and_compared(t
 
     tmux.press("Home")
     tmux.wait_for("8 × 16 × 2 = 256", 20)
-    tmux.press("e")
-    tmux.settle()
-    tmux.press("4")
-    tmux.wait_for("4 × 16 × 2 = 128", 20)
-    tmux.press("Down")
-    tmux.settle()
-    tmux.press("2")
+    tmux.press("e", "4", "Down", "2")
     tmux.wait_for("4 × 2 × 2 = 16", 20)
     tmux.press("Escape")
     tmux.settle()
