@@ -34,7 +34,7 @@ from tests.trainers.runs import (
     write_pairs,
 )
 
-STEPS, STOP_AT = 20, 5
+STEPS, STOP_AT = 96, 3  # enough to be stopped in time: a step takes some hundredths of a second
 LETTERS = "abcdef"
 SPECIAL = ("<pad>", "<s>", "</s>", "<unk>")
 YAML: dict[str, Any] = {
@@ -47,7 +47,7 @@ YAML: dict[str, Any] = {
     "template": "empty",
     "dataset": "words",
     "cutoff_len": 32,
-    "val_size": 0.1,
+    "val_size": 40,
     "output_dir": "somewhere",
     "per_device_train_batch_size": 4,
     "gradient_accumulation_steps": 2,
@@ -80,7 +80,7 @@ def wish(tmp_path_factory: pytest.TempPathFactory, llamafactory: str) -> Wish:
     """What a user's YAML asks for, on two ranks."""
     folder = tmp_path_factory.mktemp("decoder")
     write_decoder(folder / "model")
-    write_pairs(folder / "words.jsonl", [("abc" * 3, "fed" * 2), ("fed" * 2, "abcabc")] * 200)
+    write_pairs(folder / "words.jsonl", [("abc" * 3, "fed" * 2), ("fed" * 2, "abcabc")] * 212)
     columns = {"prompt": "prompt", "response": "response"}
     register = {"words": {"file_name": "words.jsonl", "columns": columns}}
     (folder / "dataset_info.json").write_text(json.dumps(register))
@@ -92,11 +92,11 @@ def wish(tmp_path_factory: pytest.TempPathFactory, llamafactory: str) -> Wish:
 
 @pytest.fixture(scope="module")
 def run(wish: Wish) -> RunDir:
-    """A run that was stopped on its way and has gone on to its end."""
+    """A run that was stopped on its way and has gone on to its end on one rank."""
     started = start(prospect(wish))
     stop_after(started, STOP_AT)
     assert finish(started).state.phase == "stopped"
-    resume(started)
+    resume(started, {"num_gpus": 1, "train.gradient_accumulation_steps": 4})  # as many rows in a step
     assert_finished(finish(started))
     return started
 
@@ -120,7 +120,7 @@ def test_it_learns_by_its_own_yaml(run: RunDir) -> None:
         key: YAML[key] for key in ("finetuning_type", "lora_rank", "template", "cutoff_len")
     }
     assert curve[-1] < curve[0] / 2
-    assert last_evaluation(run).eval_loss == pytest.approx(curve[-1], rel=0.5)
+    assert (last_evaluation(run).eval_loss or curve[0]) < curve[0] / 2
     assert {step.target_tokens for step in steps(run)} == {16 * 6}  # of the answers alone
 
 
@@ -130,6 +130,7 @@ def test_it_goes_on_from_the_checkpoint_of_its_stop(run: RunDir) -> None:
     stopped_at = starts[1].step
 
     assert STOP_AT <= stopped_at < STEPS
+    assert [start.world_size for start in starts] == [2, 1]
     assert [step.step for step in steps(run)] == list(range(1, STEPS + 1))
     assert (run.checkpoints / f"checkpoint-{STEPS}" / "adapter_model.safetensors").is_file()
     assert losses(run)[stopped_at] < 0.9 * losses(run)[0]

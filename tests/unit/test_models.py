@@ -79,6 +79,20 @@ def test_usable_models_come_first_and_data_sets_are_none(tmp_path: Path) -> None
     assert [model.name for model in cached_models(tmp_path)] == ["z/t5", "a/bert"]
 
 
+def test_a_decoder_can_be_trained_where_its_method_is_chosen(tmp_path: Path) -> None:
+    llama = {"model_type": "llama", "architectures": ["LlamaForCausalLM"]}
+    cached(tmp_path, "meta/llama", llama, "model.safetensors", "tokenizer.json")
+    cached(tmp_path, "google/bert", {"model_type": "bert", "architectures": ["BertModel"]}, "model.safetensors")
+
+    chosen, others = cached_models(tmp_path, decoders=True), cached_models(tmp_path)
+
+    assert [(model.name, model.decoder_only, bool(model.fault)) for model in chosen] == [
+        ("meta/llama", True, False),
+        ("google/bert", False, True),
+    ]
+    assert all("can be trained" in model.fault for model in others)
+
+
 def test_a_folder_is_a_model_itself_or_holds_some(tmp_path: Path) -> None:
     fill(tmp_path / "runs" / "checkpoint-8", T5, "model.safetensors", "tokenizer.json")
     (tmp_path / "runs" / "logs").mkdir()
