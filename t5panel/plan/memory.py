@@ -15,7 +15,7 @@ from t5panel.plan.machine import CardFacts
 from t5panel.plan.need import Need
 from t5panel.plan.step import OptimizerName, TrainingStep, check_kernel
 from t5panel.plan.table import UNKNOWN, NoTableError
-from t5panel.plan.zero import Zero
+from t5panel.plan.zero import Zero, check_settings
 
 if TYPE_CHECKING:
     from t5panel.contract.spec import RunSpec
@@ -108,6 +108,7 @@ def _zero(spec: RunSpec) -> Zero:
     if kind not in (None, "bf16"):
         what = f"deepspeed.data_types.grad_accum_dtype={kind}"
         raise NoTableError.of(what, UNKNOWN, "left out, it is bf16")
+    check_settings(config)
     return Zero.from_config(config, spec.num_gpus)
 
 

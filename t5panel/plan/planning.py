@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 NOT_CHECKED = "not checked by t5panel's memory plan"
 """The label of a run whose memory nobody foretells."""
+SMALLER_MODEL = "a smaller model or another card: no batch is small enough"
 LESS_MEMORY = "a smaller batch with more accumulation, gradient_checkpointing=true, or another card"
 
 
@@ -268,7 +269,10 @@ def _memory_findings(
     for number, card in enumerate(cards):
         less = "" if number else next(iter(fitting), LESS_MEMORY)
         have = f"{card.capacity / GIB:.1f} GiB are free"
-        if card.verdict == "no":
+        if card.verdict == "no" and card.need.start > card.need.allocated:
+            message = f"card {card.index} needs {card.low / GIB:.1f} GiB to build the model, {have}"
+            found.append(Finding("error", "memory.vram", message, "" if number else next(iter(fitting), SMALLER_MODEL)))
+        elif card.verdict == "no":
             message = f"card {card.index} needs {card.low / GIB:.1f} GiB at least, {have}"
             found.append(Finding("error", "memory.vram", message, less))
         elif card.verdict == "tight":

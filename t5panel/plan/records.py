@@ -21,7 +21,7 @@ from t5panel.plan.memory import padded
 from t5panel.plan.need import Need, need_of
 from t5panel.plan.step import OptimizerName, TrainingStep, Wrapper, check_kernel
 from t5panel.plan.table import NoTableError, load_table, shipped_versions
-from t5panel.plan.zero import Zero
+from t5panel.plan.zero import Zero, check_settings
 
 PUBLISHED_UNTIED = ("v1_1", "mt5", "umt5", "byt5")
 """Published models with an output layer of their own, as the measured ones have; ours start tied."""
@@ -259,7 +259,9 @@ def _zero(cfg: Config) -> Zero:
     settings: dict[str, Any] = {"stage": cfg.stage, **cfg.zx}
     for key in OFFLOADS[cfg.off]:
         settings[key] = {"device": "cpu"}
-    return Zero.from_config({"zero_optimization": settings}, cfg.world)
+    config = {"zero_optimization": settings}
+    check_settings(config)
+    return Zero.from_config(config, cfg.world)
 
 
 def _loss(cfg: Config) -> Literal["model", "trainer", "summed", "chunked", "one-chunk"]:

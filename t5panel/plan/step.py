@@ -135,9 +135,12 @@ def check_kernel(shape: Shape, attention: Attention) -> None:
 
 def embeddings_before(step: TrainingStep) -> frozenset[int]:
     """Before which weights a fresh model has another embedding: its encoder's and its decoder's first; none without."""
-    if not step.fresh:
-        return frozenset()
-    names = [parameter.name for parameter in parameters_of(step.shape)]
+    return _firsts_of_stacks(step.shape) if step.fresh else frozenset()
+
+
+@lru_cache(maxsize=64)
+def _firsts_of_stacks(shape: Shape) -> frozenset[int]:
+    names = [parameter.name for parameter in parameters_of(shape)]
     return frozenset(next(n for n, name in enumerate(names) if name.startswith(stack)) for stack in ("enc", "dec"))
 
 

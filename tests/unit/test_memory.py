@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from t5panel.cli import main
-from t5panel.contract.memory_table import minor
+from t5panel.contract.memory_table import Hook, Section, minor
 from t5panel.contract.shapes import SHAPES, Shape
 from t5panel.errors import ExitCode, UsageError
 from t5panel.plan.allocator import Allocator
@@ -261,7 +261,11 @@ def test_the_installed_versions_have_a_table() -> None:
 
 @pytest.mark.parametrize(
     "kind",
-    ["t5 autocast sdpa summed padded checkpointing dropout tied", "umt5 bf16 eager model dropout gated"],
+    [
+        "t5 autocast sdpa summed padded checkpointing dropout tied",
+        "umt5 bf16 eager model dropout gated",
+        "t5 bf16 eager model padded checkpointing dropout tied sharded",
+    ],
 )
 def test_the_table_is_what_the_installed_versions_do(kind: str) -> None:
     from t5panel.trainers.simulator.build import kinds
@@ -276,6 +280,12 @@ def test_the_table_is_what_the_installed_versions_do(kind: str) -> None:
         assert theirs.kept == ours.kept
         assert theirs.given == ours.given
         assert len(theirs.events) == len(ours.events)
+        assert hooks(theirs) == hooks(ours)
+
+
+def hooks(section: Section) -> list[Hook]:
+    """When a section brings weights under ZeRO-3, and takes them away."""
+    return [event for event in section.events if isinstance(event, Hook)]
 
 
 def record(**cfg: Any) -> MeasuredStep:  # noqa: ANN401

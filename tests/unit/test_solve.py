@@ -170,6 +170,24 @@ def test_what_does_not_fit_gets_the_fastest_that_does_and_its_finding_says_how()
     assert finding.hint == f"{best.title} fits: {best.arguments}"
 
 
+def test_a_model_that_cannot_even_be_built_there_gets_no_smaller_batch() -> None:
+    settings = {
+        "model.name_or_path": "builtin:mt5-base",
+        "deepspeed.zero_optimization.stage": 3,
+        "deepspeed.zero_optimization.reduce_bucket_size": 50_000_000,
+        "train.per_device_train_batch_size": 1,
+        "data.max_source_length": 128,
+        "data.max_target_length": 32,
+    }
+
+    plan = planned_with("deepspeed", "3xRTX 3080 4GiB,64GiB", settings)
+
+    finding = next(finding for finding in plan.errors if finding.code == "memory.vram")
+    assert plan.verdict == "no"
+    assert finding.message == "card 0 needs 4.7 GiB to build the model, 4.0 GiB are free"
+    assert finding.hint == "a smaller model or another card: no batch is small enough"
+
+
 def test_what_fits_is_told_of_what_is_faster_by_a_twentieth_at_least() -> None:
     plan = planned("deepspeed")
     (best,) = plan.suggestions

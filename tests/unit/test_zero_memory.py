@@ -20,7 +20,7 @@ from t5panel.plan.peak import peak_of
 from t5panel.plan.records import Prediction, predict, read_records, step_of
 from t5panel.plan.step import TrainingStep
 from t5panel.plan.table import NoTableError
-from t5panel.plan.zero import Event, Zero, engine_events
+from t5panel.plan.zero import Event, Zero, check_settings, engine_events
 from t5panel.plan.zero_replay import held_under_zero, zero_peak
 
 MEASURED = Path(__file__).parents[1] / "data" / "memory" / "measured.json"
@@ -265,6 +265,14 @@ def test_a_stack_of_one_block_counts_as_two(stage: int) -> None:
 
     assert held_under_zero(one) == held_under_zero(two)
     assert zero_peak(one) == zero_peak(two)
+
+
+def test_settings_that_no_rule_knows_get_no_figure() -> None:
+    quantised = {"zero_quantized_weights": True, "zero_hpz_partition_size": 1}
+
+    check_settings({"zero_optimization": {"stage": 2, **quantised}})
+    with pytest.raises(NoTableError, match=r"^deepspeed.zero_optimization.zero_quantized_weights: has no memory"):
+        check_settings({"zero_optimization": {"stage": 3, **quantised}})
 
 
 def test_the_settings_are_read_from_deepspeeds_json() -> None:

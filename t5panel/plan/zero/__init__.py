@@ -12,6 +12,6 @@ UF = runtime/fp16/unfused_optimizer.py, EN = runtime/engine.py.
 from t5panel.plan.zero.card import Event
 from t5panel.plan.zero.closed_form import Pass, candidates
 from t5panel.plan.zero.events import TapeEvent, engine_events
-from t5panel.plan.zero.settings import Zero
+from t5panel.plan.zero.settings import Zero, check_settings
 
-__all__ = ["Event", "Pass", "TapeEvent", "Zero", "candidates", "engine_events"]
+__all__ = ["Event", "Pass", "TapeEvent", "Zero", "candidates", "check_settings", "engine_events"]

@@ -103,10 +103,8 @@ def _sharded(zero: Zero, sizes: Sequence[int], held: Pass) -> tuple[int, dict[st
     bucket = min(total, zero.reduce_bucket_size)
     gathered = BF16 * min(total, zero.max_live_parameters) if zero.world > 1 or zero.offload_param else 0
 
-    def left(share: float) -> int:
-        """Weights that are still there when this share of the gradients is: the others go as they come."""
-        return min(gathered, int(BF16 * total * (1 - share)))
-
+    # Weights go as their gradients come.
+    fading = [size + min(gathered, BF16 * total * (SHARES - n) // SHARES) for n, size in enumerate(held.fading) if size]
     steady = BF16 * zero.reduce_bucket_size if zero.contiguous_gradients else 0
     steady += 0 if zero.offload_param else BF16 * shard
     steady += 0 if zero.offload_optimizer else (3 * FP32 + BF16) * shard
@@ -114,8 +112,11 @@ def _sharded(zero: Zero, sizes: Sequence[int], held: Pass) -> tuple[int, dict[st
     return steady, {
         "forward": gathered + max(held.forward, held.hidden + BF16 * min(total, zero.prefetch_bucket_size)),
         "logits": gathered + held.head,
-        "backward": max(size + left(place / SHARES) for place, size in enumerate(held.fading)),
-        "reduction": BF16 * bucket + held.after(bucket / total) + left(bucket / total) + _parts(zero, sizes[1]),
+        "backward": max(fading),
+        "reduction": BF16 * bucket
+        + held.after(bucket / total)
+        + min(gathered, BF16 * (total - bucket))
+        + _parts(zero, sizes[1]),
         "last reduction": BF16 * sizes[0] + _last_reduction(zero, sizes, bucket),
         "step": 0 if zero.offload_optimizer else max((BF16 + FP32) * part, FP32 * part + _update(zero, part, part)),
     }

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from t5panel.contract.deepspeed_keys import is_offloaded
+from t5panel.plan.table import UNKNOWN, NoTableError
 
 KEYS = (
     "contiguous_gradients",
@@ -24,6 +25,25 @@ STAGE_3_KEYS = (
     "max_reuse_distance",
 )
 """In the JSON they may begin with `stage3_`."""
+NOT_MODELLED: Mapping[str, object] = {
+    "zero_hpz_partition_size": 1,
+    "zero_quantized_weights": False,
+    "zero_quantized_nontrainable_weights": False,
+    "zero_quantized_gradients": False,
+    "memory_efficient_linear": True,
+    "leaf_module": None,
+    "zenflow": None,
+    **{
+        f"{prefix}{name}": off
+        for prefix in ("", "stage3_")
+        for name, off in (
+            ("module_granularity_threshold", 0),
+            ("use_all_reduce_for_fetch_params", False),
+            ("allgather_sequential", False),
+        )
+    },
+}
+"""Keys that change what stage 3 holds in a way that no rule here knows, and the values at which they do not."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +93,15 @@ class Zero:
     def keeps_gradients(self) -> bool:
         """They stay until the backward pass is over, and are reduced then."""
         return self.stage == 0 or (self.stage == 1 and not self.overlaps)
+
+
+def check_settings(config: Mapping[str, Any]) -> None:
+    """Raises: NoTableError for a setting of stage 3 in DeepSpeed's JSON whose memory is not known."""
+    given = config.get("zero_optimization", {})
+    changed = [key for key, off in NOT_MODELLED.items() if given.get(key, off) not in (off, "auto")]
+    if changed and given.get("stage") == 3:
+        what = ", ".join(f"deepspeed.zero_optimization.{key}" for key in changed)
+        raise NoTableError.of(what, UNKNOWN, "left out, the memory of stage 3 is known")
 
 
 def _whole(value: Any) -> Any:  # noqa: ANN401 - a JSON value
