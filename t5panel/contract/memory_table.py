@@ -13,10 +13,10 @@ import msgspec
 
 WORKSPACE = "w"
 """Monomial of a cuBLAS workspace, whose size is the device's. It is allocated once and stays."""
-SYMBOLS = "bsthkdfVpqPQSTcxy"
+SYMBOLS = "bsthkdfVpqPQSTuvcxy"
 """Letters of monomials: batch, source, target, heads, d_kv, d_model, d_ff, vocabulary; source and target rounded up to
-8 (rows of SDPA's bias), to 16 (of its gradient) and to 32 (its logsumexp); target tokens of a chunk of the loss; middle
-blocks of the encoder (x) and of the decoder (y)."""
+8 (rows of SDPA's bias), to 16 (of its gradient), to 32 (its logsumexp) and to 64 (its sums, for heads of 64 elements at
+most); target tokens of a chunk of the loss; middle blocks of the encoder (x) and of the decoder (y)."""
 
 Precision = Literal["autocast", "bf16", "fp32"]
 """Mixed bfloat16 over float32 weights; everything in bfloat16; everything in float32."""

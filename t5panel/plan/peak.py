@@ -67,7 +67,7 @@ def states_of(step: TrainingStep) -> States:
         weights=gradients,
         optimizer=_optimizer_bytes(step.shape, step.optimizer, step.width),
         buckets=gradients if step.wrapper in ("ddp", "ddp-view") else 0,
-        kept_gradients=gradients if step.accumulation > 1 else 0,
+        kept_gradients=gradients if step.accumulation > 1 and step.wrapper != "ddp-view" else 0,
         moment=_moment(step),
     )
 
@@ -116,16 +116,14 @@ def peak_of(step: TrainingStep) -> Peak:
         return _extrapolated(step)
     states = states_of(step)
     in_buckets = step.wrapper == "ddp-view"
-    # In the last pass DDP takes over the gradients of those before, one by one; with two passes no other meets them.
-    handed = in_buckets and step.accumulation == 2
     kept = states.kept_gradients
-    walk = walk_of(step, given=in_buckets or kept > 0, handed=handed)
+    walk = walk_of(step, given=in_buckets or kept > 0)
     held = sum(step.input_sizes)
-    if handed and (first := walk_of(step, given=False)).above > kept + walk.above:
-        walk, kept = first, 0
     gradients = kept + walk.gradients
     above = kept + walk.above + held
     after = (0 if in_buckets else step.width * step.shape.parameters) + held
+    if step.settles and states.buckets > states.optimizer + max(above, after + states.moment):
+        return _laid_out_anew(step, states)
     if after + states.moment > above:
         gradients, activations, logits, place = after - held, held + states.moment, 0, "optimizer"
     else:
@@ -140,6 +138,11 @@ def peak_of(step: TrainingStep) -> Peak:
         workspace=step.workspaces,
         place=place,
     )
+
+
+def _laid_out_anew(step: TrainingStep, states: States) -> Peak:
+    """DDP's buckets and those before them, while there are no states of the optimizer yet."""
+    return Peak(states.weights, 0, 0, 0, 0, 2 * states.buckets, step.workspaces, "buckets")
 
 
 def _extrapolated(step: TrainingStep) -> Peak:
@@ -243,11 +246,8 @@ def _is_below(terms: Terms, other: Terms) -> bool:
     return terms != other and all(mine.get(index, 0.0) <= its.get(index, 0.0) for index in {*mine, *its})
 
 
-def walk_of(step: TrainingStep, *, given: bool, handed: bool = False) -> Walk:
-    """Follow a pass through its sections. `given`: its gradients go elsewhere as soon as they are complete.
-
-    `handed`: and with each goes one of as many bytes that lived before the pass.
-    """
+def walk_of(step: TrainingStep, *, given: bool) -> Walk:
+    """Follow a pass through its sections. `given`: its gradients go elsewhere as soon as they are complete."""
     prepared = _prepared(step.transformers, step.kind, step.shape, given)
     letters = step.values
     values = [prod([letters[letter] for letter in monomial]) for monomial in prepared.monomials]
@@ -258,7 +258,7 @@ def walk_of(step: TrainingStep, *, given: bool, handed: bool = False) -> Walk:
     backward: list[tuple[str, int, int]] = []
     for number, section in enumerate(prepared.sections):
         name, times = section.name, section.times
-        change = bytes_of[section.change] - (bytes_of[section.gradients] if handed else 0.0)
+        change = bytes_of[section.change]
         repeated = max(0.0, change * (times - 1))
         peaks = [bytes_of[peak] for peak in section.peaks]
         once = live + max(peaks)
@@ -275,8 +275,8 @@ def walk_of(step: TrainingStep, *, given: bool, handed: bool = False) -> Walk:
     last = prepared.sections[highest.number]
     passed = [*((section, section.times) for section in prepared.sections[: highest.number]), (last, highest.times - 1)]
     gradients = 0.0
-    if handed or not given:
-        gradients = (-1 if handed else 1) * sum(times * bytes_of[section.gradients] for section, times in passed)
+    if not given:
+        gradients = sum(times * bytes_of[section.gradients] for section, times in passed)
     logits = sum(times * _value(section.logits, values) for section, times in passed)
     return Walk(
         above=int(highest.above),

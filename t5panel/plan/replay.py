@@ -6,7 +6,7 @@ Tens of milliseconds: once for a plan, where `peak.peak_of` serves every keystro
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import chain, repeat
 
@@ -79,25 +79,43 @@ def held_by(step: TrainingStep) -> Held:
     workspaces: dict[int, tuple[Block, int]] = {}
     left: list[tuple[Block, int]] = []
     in_buckets = step.wrapper == "ddp-view"
+    if step.settles:
+        row = replace(step, batch=1)
+        left = _pass(card, row, pass_of(row), {}, workspaces, [], given=True)
+        _give_all(card, left)
+        _take_buckets(card, step, events)
+        _give_all(card, bucket)
     for number in range(STEPS):
         if number == 1 and bucket:
             _give_all(card, bucket)
             _take_buckets(card, step, events)
-        if number == STEPS - 1:
+        if number == STEPS - 1 and not step.settles:
             card.reset_peaks()
         gradients: dict[str, tuple[Block, int]] = {}
-        passes = min(3 if in_buckets else 2, step.accumulation)
-        for turn in range(passes):
-            inputs = [card.take(size) for size in step.input_sizes]
-            left = _play(card, events, gradients, workspaces, left, given=in_buckets and turn == passes - 1)
-            for tensor in inputs:
-                card.give(tensor)
-            if not step.lingers:
-                _give_all(card, left)
+        for _ in range(min(2, step.accumulation)):
+            left = _pass(card, step, events, gradients, workspaces, left, given=in_buckets)
         _update(card, step, first=number == 0)
-        for gradient in gradients.values():
-            card.give(gradient)
+        _give_all(card, list(gradients.values()))
     return Held(card.peak, card.allocator.peak, card.allocator.reserved)
+
+
+def _pass(
+    card: Card,
+    step: TrainingStep,
+    events: Iterable[PassEvent],
+    gradients: dict[str, tuple[Block, int]],
+    workspaces: dict[int, tuple[Block, int]],
+    before: list[tuple[Block, int]],
+    *,
+    given: bool,
+) -> list[tuple[Block, int]]:
+    """A pass with its batch on the card; what its graph leaves behind, if the loop keeps its loss."""
+    inputs = [card.take(size) for size in step.input_sizes]
+    left = _play(card, events, gradients, workspaces, before, given=given)
+    _give_all(card, inputs)
+    if not step.lingers:
+        _give_all(card, left)
+    return left
 
 
 def _play(
@@ -111,7 +129,7 @@ def _play(
 ) -> list[tuple[Block, int]]:
     """One forward and backward pass; what its graph leaves behind. What one of before left goes at its loss.
 
-    A gradient stays, unless it is copied to a bucket, with what was there of it, or added to one of before.
+    A gradient stays, unless it is added to one of before, or to its place in a bucket.
     """
     living: dict[int, tuple[Block, int]] = {}
     left = []
@@ -130,8 +148,6 @@ def _play(
                 card.give(gradient)
             else:
                 gradients[name] = gradient
-            if given and name in gradients:
-                card.give(gradients.pop(name))
         elif kind == "left":
             left.append(living.pop(event[1]))
         else:

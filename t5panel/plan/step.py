@@ -72,6 +72,11 @@ class TrainingStep:
         return self.loop in ("manual", "deepspeed") or self.zero is not None
 
     @property
+    def settles(self) -> bool:
+        """Our trainers let a first backward pass of one row lay out DDP's buckets, in which gradients stay then."""
+        return self.wrapper == "ddp-view" and self.loop != "bare"
+
+    @property
     def width(self) -> int:
         """Bytes of one weight in the forward pass."""
         return 2 if self.precision == "bf16" else 4

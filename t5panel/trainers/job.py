@@ -5,9 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from t5panel.contract.records import Evaluation
 from t5panel.trainers.course import Course
@@ -73,13 +76,20 @@ class Job(Course):
         return self.ranks.world_size / self._current.tokens
 
     def settle(self, model: nn.Module) -> None:
-        """Run one backward pass whose gradients are thrown away, so that a resumed run adds up as an unbroken one does.
+        """Before the first step, let a DDP model's gradients live in its buckets: one backward pass is thrown away.
 
-        DDP lays out its buckets anew after the first backward pass, and an element's place in its bucket decides in
-        which order the ranks' gradients are added, so how they are rounded. Restore the random state after this.
+        From then on `zero_grad` fills them with zeros, and the buckets take in the gradients of every pass of a step:
+        four bytes a parameter less than beside them. DDP lays out its buckets anew after its first backward pass, and
+        an element's place there decides in which order the ranks' gradients are added, so how they are rounded: a
+        resumed run adds up as an unbroken one does. The random state stays as it is.
         """
-        batch = collate([self.split.train[0]])
-        summed_loss(model, to_device(batch, self.ranks.device)).backward()  # type: ignore[no-untyped-call] # torch
+        if not isinstance(model, DistributedDataParallel):
+            return
+        device = self.ranks.device
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            batch = to_device(collate([self.split.train[0]]), device)
+            summed_loss(model, batch).backward()  # type: ignore[no-untyped-call] # torch
+        model.zero_grad = partial(model.zero_grad, set_to_none=False)  # type: ignore[method-assign]
         model.zero_grad()
 
     def count(self) -> None:

@@ -43,6 +43,8 @@ class JobTrainer(Seq2SeqTrainer):  # type: ignore[misc]
         self, epoch_iterator: Iterator[Batch], num_batches: int, device: torch.device
     ) -> tuple[list[Batch], float]:
         """One optimizer step's micro-batches and its target tokens over all ranks."""
+        if self.state.global_step == self.job.first_step:
+            self.job.settle(self.model_wrapped)
         accumulation = self.job.accumulate(epoch_iterator)
         return accumulation.batches, accumulation.tokens
 
@@ -82,9 +84,7 @@ class JobTrainer(Seq2SeqTrainer):  # type: ignore[misc]
         super().log(logs, start_time)
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
-        """The last thing the Trainer restores before it trains. Its own way knows no rank without a file."""
-        if checkpoint is not None and not self.is_deepspeed_enabled:
-            self.job.settle(self.model_wrapped)
+        """Restore what the Trainer's own way does not: it knows no rank without a file."""
         self.job.restore_random_state()
 
     def _wrap_model(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401

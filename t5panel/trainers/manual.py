@@ -35,8 +35,8 @@ def train(me: Rank) -> None:
     schedule = build_schedule(plain_optimizer, spec.train, job.steps)
     model, optimizer = accelerator.prepare(plain_model, plain_optimizer)
     set_seed(spec.train.seed + ranks.rank)
+    job.settle(model)
     if job.checkpoint is not None:
-        job.settle(model)
         state = torch.load(job.checkpoint / "optimizer.pt", map_location=ranks.device, weights_only=True)
         load_weights(plain_model, job.checkpoint)
         plain_optimizer.load_state_dict(state)
@@ -67,7 +67,7 @@ def train(me: Rank) -> None:
         rate = learning_rate(plain_optimizer)
         optimizer.step()
         schedule.step()
-        optimizer.zero_grad()
+        model.zero_grad()
         job.count()
         job.after_step(step, learning_rate=rate, grad_norm=grad_norm, evaluation=evaluation, write=write)
     job.finish()

@@ -136,11 +136,11 @@ def run_plain(cfg: Config, device: str) -> list[float]:
     config = config_of(shape)
     config.dropout_rate, config.use_cache = cfg.dropout, False
     kind = UMT5ForConditionalGeneration if shape.model_type == "umt5" else T5ForConditionalGeneration
+    dtype = torch.bfloat16 if cfg.mode == "pure_bf16" else torch.float32
     with torch.device(device):
-        model = kind._from_config(config, attn_implementation=cfg.attn)
+        model = kind._from_config(config, attn_implementation=cfg.attn, dtype=dtype).train()
         if not shape.tied:
             model.lm_head.weight = torch.nn.Parameter(torch.randn_like(model.shared.weight) * 0.02)
-    model = (model.to(torch.bfloat16) if cfg.mode == "pure_bf16" else model).train()
     if cfg.gc:
         enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
         name = "activation" if hasattr(model, "activation_checkpointing_enable") else "gradient"
@@ -232,7 +232,10 @@ def record_of(cfg: Config, device: str, trace: Path | None) -> dict[str, Any]:
 
 
 def write_trace(path: Path) -> None:
-    """The allocator's events of this process: one line each, `+` or `-`, the block's number, bytes and stream."""
+    """The allocator's events of this process: one line each, `+` or `-`, the block's number, bytes and stream.
+
+    Of segments the bytes, the stream and the address in MiB.
+    """
     import torch
 
     numbers: dict[int, int] = {}
@@ -246,7 +249,7 @@ def write_trace(path: Path) -> None:
         elif event["action"] == "free_completed" and event["addr"] in numbers:
             lines.append(f"- {numbers.pop(event['addr'])}")
         elif event["action"] in ("segment_alloc", "segment_free"):
-            lines.append(f"{event['action']} {event['size']} {stream}")
+            lines.append(f"{event['action']} {event['size']} {stream} {event['addr'] >> 20}")
     path.write_bytes(lzma.compress("\n".join(lines).encode(), preset=1))
 
 

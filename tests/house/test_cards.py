@@ -12,6 +12,7 @@ import pytest
 
 from t5panel.contract.layout import RunDir
 from t5panel.contract.records import Card, Sample
+from t5panel.monitor.runs import read_info
 from tests.house.household import BOX, RTX, House, ended, eventually, set_cards
 
 GIB = 2**30
@@ -143,8 +144,9 @@ def test_force_starts_what_the_plan_says_does_not_fit(box: House) -> None:
     answer = box.panel("--preset", "deepspeed", "--no-ui", "--force", "--detach", "--set", f"interpreter={python}")
 
     assert answer.returncode == 0, answer.stderr
-    state = ended(RunDir(box.home / "state/t5panel/runs" / answer.stdout.strip()))
-    assert "the preparation returned 9" in state.message
+    run = RunDir(box.home / "state/t5panel/runs" / answer.stdout.strip())
+    assert "the preparation returned 9" in ended(run).message
+    assert read_info(run).forced
 
 
 def test_the_supervisor_samples_the_runs_cards_through_loss_and_return(box: House) -> None:

@@ -60,6 +60,8 @@ _VALUES = {
     "Q": 80,
     "S": 160,
     "T": 96,
+    "u": 192,
+    "v": 128,
     "c": SIZES.chunk,
 }
 _MERGED = ("hk", "bs", "bt", "bh")
@@ -349,8 +351,8 @@ def _samples() -> list[dict[str, int]]:
                 "d": dice.choice((64, 256, 512, 768, 1024, 1472, 2048)),
                 "f": dice.choice((128, 1024, 2048, 2816, 4096, 16384)),
                 "V": dice.choice((384, 32128, 250112)),
-                **dict(zip("pPS", (up(source, unit) for unit in (8, 16, 32)), strict=True)),
-                **dict(zip("qQT", (up(target, unit) for unit in (8, 16, 32)), strict=True)),
+                **dict(zip("pPSu", (up(source, unit) for unit in (8, 16, 32, 64)), strict=True)),
+                **dict(zip("qQTv", (up(target, unit) for unit in (8, 16, 32, 64)), strict=True)),
                 "c": min(batch * target, dice.choice((128, 512, 1024, 4096))),
                 "x": dice.choice((0, 2, 4, 10, 22)),
                 "y": dice.choice((0, 2, 4, 10, 22)),

@@ -21,6 +21,11 @@ from t5panel.trainers.simulator.tape import Tape, up
 HALF = torch.bfloat16
 LOGSUMEXP_ALIGNMENT, BIAS_ALIGNMENT, BIAS_GRADIENT_ALIGNMENT = 32, 8, 16
 """Elements. Source: attention.cu, sdp_utils_cpp.h (pad_bias) and attention_backward.cu of torch 2.11."""
+QUERY_BLOCK = 64
+"""Rows and columns of a block in which the kernel sums the query's gradient up, for heads of 64 elements at most.
+
+Source: workspace_elements_gq in kernel_backward.h of the same; 16 bytes of each block are left out.
+"""
 
 
 class Autocast:
@@ -79,12 +84,14 @@ class EfficientAttention(torch.autograd.Function):
         if gradient.stride(-1) != 1:
             gradient = gradient.contiguous()
         batch, heads, length, _ = query.shape
-        _delta = query.new_empty((batch, heads, _padded(length)), dtype=torch.float32)
+        gradients = tuple(map(_gradient, (query, key, value)))
         of_bias = None
         if bias is not None and ctx.needs_input_grad[3]:
-            length = bias.shape[-1]
-            of_bias = bias.new_empty((*bias.shape[:-1], up(length, BIAS_GRADIENT_ALIGNMENT)))[..., :length]
-        return _gradient(query), _gradient(key), _gradient(value), of_bias
+            columns = bias.shape[-1]
+            of_bias = bias.new_empty((*bias.shape[:-1], up(columns, BIAS_GRADIENT_ALIGNMENT)))[..., :columns]
+        _delta = query.new_empty((batch, heads, _padded(length)), dtype=torch.float32)
+        _sums = query.new_empty((batch, heads, up(length, QUERY_BLOCK), QUERY_BLOCK), dtype=torch.float32)
+        return (*gradients, of_bias)
 
 
 def _padded(length: int) -> int:
@@ -122,7 +129,7 @@ def like_cuda(tape: Tape, autocast: Autocast) -> Iterator[None]:
     log_softmax, nll_loss = functional.log_softmax, functional.nll_loss
 
     def in_half(original: Callable[..., Tensor]) -> Callable[..., Tensor]:
-        return lambda *args, **kwargs: original(*map(lower, args), **kwargs)
+        return lambda *args, **kwargs: original(*reversed([lower(arg) for arg in reversed(args)]), **kwargs)
 
     def in_float(original: Callable[..., Tensor]) -> Callable[..., Tensor]:
         return lambda *args, **kwargs: original(*map(raised, args), **kwargs)
@@ -143,7 +150,7 @@ def like_cuda(tape: Tape, autocast: Autocast) -> Iterator[None]:
         scale: float | None = None,
         **_: Any,  # noqa: ANN401
     ) -> Tensor:
-        query, key, value, bias = map(lower, (query, key, value, attn_mask))
+        bias, value, key, query = map(lower, (attn_mask, value, key, query))
         if bias is not None and bias.stride(-1) != 1:
             with autocast.suspended():
                 return math_attention(query, key, value, bias, dropout_p, scale)

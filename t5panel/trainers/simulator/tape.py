@@ -157,14 +157,15 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch
         kwargs: dict[str, Any] | None = None,
     ) -> Any:  # noqa: ANN401
         """Run an operation, or what CUDA has in its place, and note what it made."""
-        if func in MATRIX_PRODUCTS and self.backward not in self._workspaces:
-            self._workspaces.add(self.backward)  # one per thread: the forward one and autograd's own
-            self._birth(0, (1, WORKSPACE), "workspace")
         made = self._stand_in(func, args) or func
         result = made(*args, **(kwargs or {}))
-        for output in result if isinstance(result, tuple | list) else (result,):
+        outputs = result if isinstance(result, tuple | list) else (result,)
+        for output in reversed(outputs) if func is aten.native_dropout.default else outputs:  # the mask is made first
             for tensor in output if isinstance(output, tuple | list) else (output,):
                 self.watch(tensor, func.__name__)
+        if func in MATRIX_PRODUCTS and self.backward not in self._workspaces:  # once there is room for the product
+            self._workspaces.add(self.backward)  # one per thread: the forward one and autograd's own
+            self._birth(0, (1, WORKSPACE), "workspace")
         if func is aten.mm.default and self.turns_products:
             self._products.add(result.untyped_storage()._cdata)
         if func is aten._safe_softmax.default:  # a mask of bytes lives beside its result for a moment
