@@ -37,6 +37,8 @@ OWN_MEASURED = MEASURED.with_name("own_measured.json")
 
 Where those say `adamw_foreach` of a trainer of ours, it ran torch's loop then: these records say so.
 """
+NEWEST = MEASURED.with_name("blind_measured.json")
+"""Of the same on one H200; what was predicted and committed before stands in blind_predicted.json, in their order."""
 BLIND = MEASURED.with_name("predicted_blind.json")
 """Written down and committed before the records of the same configurations were measured."""
 STUDY = Path(__file__).parents[3] / "shared" / "data" / "memory_peaks.json"
@@ -108,6 +110,26 @@ def test_our_trainers_in_every_setting_take_what_is_predicted() -> None:
     assert max(allocated) <= 1.0
     assert sum(reserved) / len(reserved) <= 2.0
     assert not any(each.false_fit for each in found)
+
+
+def test_the_newest_predictions_came_true_and_are_those_of_today() -> None:
+    records, blind = (
+        read_records(NEWEST.read_bytes(), NEWEST.name),
+        json.loads(NEWEST.with_name("blind_predicted.json").read_text()),
+    )
+
+    for name, peak, most in (
+        ("requested", "req_peak", 0.0005),
+        ("allocated", "alloc_peak", 0.002),
+        ("reserved", "res_peak", 0.05),
+    ):
+        off = [abs(each[name] / getattr(record.steady, peak) - 1) for each, record in zip(blind, records, strict=True)]
+
+        assert max(off) <= most
+    today = [each for each in predict(records[::5], NEWEST.name, context=0) if isinstance(each, Prediction)]
+    assert len(today) == 7
+    assert max(errors(today, "requested")) <= 0.05
+    assert not any(each.false_fit for each in today)
 
 
 def test_blind_predictions_came_true() -> None:
