@@ -19,7 +19,11 @@ CONTEXT = 639 * MIB
 """CUDA context and loaded modules. Source: measured on one H100 with torch 2.11; differs by card."""
 COMMUNICATOR = 566 * MIB
 """NCCL communicator on top of the context. Same measurement, a world of one."""
-H100_BASIS = "context as measured on one H100"
+LARGE_CONTEXT = 1327 * MIB
+"""The same on an H200 under our trainers with torch 2.11 for CUDA 13, the most that was seen on any card."""
+LARGE_COMMUNICATOR = 766 * MIB
+"""On top of it with two of them and ZeRO; 385 MiB with DeepSpeed on one."""
+ASSUMED_BASIS = "context as measured on one H100, at most as on an H200"
 NEWEST = 5
 """Measurements that count, so that a new driver setting is soon believed and one odd run never."""
 
@@ -51,23 +55,25 @@ def has_communicator(method: object, ranks: int) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """Bytes, and how they are known."""
+    """Bytes, the most that they may be, and how they are known."""
 
     size: int
+    most: int
     basis: str
 
 
 def context_of(
     spec: RunSpec, card: CardFacts, versions: Mapping[str, str], measured: tuple[MeasuredContext, ...]
 ) -> Context:
-    """What the driver and NCCL take of a card: the median of the newest runs there, else as on one H100.
+    """What the driver and NCCL take of a card: the median of the newest runs there, else what it was on other cards.
 
     Of two in the middle the larger: what is planned too low ends a run.
     """
     site = Site(card.name, card.driver, minor(versions.get("torch", "")), has_communicator(spec.method, spec.num_gpus))
     here = sorted((each for each in measured if each.site == site), key=lambda each: each.time)[-NEWEST:]
     if not here:
-        return Context(CONTEXT + (COMMUNICATOR if site.distributed else 0), H100_BASIS)
+        small, large = (COMMUNICATOR, LARGE_COMMUNICATOR) if site.distributed else (0, 0)
+        return Context(CONTEXT + small, LARGE_CONTEXT + large, ASSUMED_BASIS)
     runs = f"{len(here)} run{'s' if len(here) > 1 else ''}"
     middle = sorted(each.size for each in here)[len(here) // 2]
-    return Context(middle, f"context calibrated on this machine ({runs})")
+    return Context(middle, middle, f"context calibrated on this machine ({runs})")

@@ -32,11 +32,12 @@ OPTIMIZERS: Mapping[str, OptimizerName] = {
 
 @dataclass(frozen=True, slots=True)
 class CardMemory:
-    """One card: what it has left for us, what a rank needs there, and the context beside it; bytes."""
+    """One card: what it has left for us, what a rank needs there, and the context beside it, and at most; bytes."""
 
     index: int
     capacity: int
     context: int
+    context_most: int
     context_basis: str
     need: Need
 
@@ -53,7 +54,7 @@ class CardMemory:
     @property
     def high(self) -> int:
         """With so much it needs no luck."""
-        return self.need.high + self.context
+        return self.need.high + self.context_most
 
     @property
     def verdict(self) -> Verdict:
@@ -65,7 +66,7 @@ class CardMemory:
 
 def card_memory(need: Need, card: CardFacts, context: Context) -> CardMemory:
     """A rank's need on a card; its capacity is what others leave of it."""
-    return CardMemory(card.index, card.total - card.used, context.size, context.basis, need)
+    return CardMemory(card.index, card.total - card.used, context.size, context.most, context.basis, need)
 
 
 def training_step(spec: RunSpec, shape: Shape, versions: Mapping[str, str], cards: Iterable[CardFacts]) -> TrainingStep:

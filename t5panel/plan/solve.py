@@ -59,12 +59,12 @@ class Job:
     @property
     def fullest(self) -> CardMemory:
         """The card with the least left."""
-        return min(self.memory, key=lambda card: card.capacity - card.context)
+        return min(self.memory, key=lambda card: card.capacity - card.context_most)
 
     @property
     def room(self) -> int:
         """Bytes of it for torch's allocator."""
-        return self.fullest.capacity - self.fullest.context
+        return self.fullest.capacity - self.fullest.context_most
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,7 +288,7 @@ def _rank(option: Option) -> tuple[float, bool, int, int]:
 
 def _suggestion(job: Job, option: Option, most: int, before: float | None) -> Suggestion:
     """`most`: bytes that hold it, the context not among them; `before`: the present rate where the reason is speed."""
-    facts = [f"at most {(most + job.fullest.context) / GIB:.1f} of {job.fullest.capacity / GIB:.1f} GiB"]
+    facts = [f"at most {(most + job.fullest.context_most) / GIB:.1f} of {job.fullest.capacity / GIB:.1f} GiB"]
     if option.rate is None:
         reason = "the largest batch that fits, as the speed is not known"
     else:

@@ -56,4 +56,4 @@ def option_lines(plan: Plan) -> Iterator[str]:
 
 
 def _context(plan: Plan) -> int:
-    return max((card.context for card in plan.cards), default=0)
+    return max((card.context_most for card in plan.cards), default=0)

@@ -79,6 +79,7 @@ def _card_json(card: CardMemory) -> dict[str, Any]:
         "reserved": card.need.reserved,
         "start": card.need.start,
         "context": card.context,
+        "context_most": card.context_most,
         "low": card.low,
         "high": card.high,
         "verdict": card.verdict,

@@ -28,9 +28,11 @@ from t5panel.monitor.history import History
 from t5panel.monitor.vram import vram_peak
 from t5panel.plan.allocator import MIB
 from t5panel.plan.context import (
+    ASSUMED_BASIS,
     COMMUNICATOR,
     CONTEXT,
-    H100_BASIS,
+    LARGE_COMMUNICATOR,
+    LARGE_CONTEXT,
     Context,
     MeasuredContext,
     Site,
@@ -72,11 +74,12 @@ def planned(*found: MeasuredContext, cards: tuple[CardFacts, ...] = CARDS) -> Pl
 def test_a_context_measured_on_this_machine_stands_in_the_plan_with_its_basis() -> None:
     before, after = planned().cards, planned(measured(700, at=1), measured(720, at=2), measured(900, at=3)).cards
 
-    assert {(card.context, card.context_basis) for card in before} == {(CONTEXT + COMMUNICATOR, H100_BASIS)}
+    assert {(card.context, card.context_basis) for card in before} == {(CONTEXT + COMMUNICATOR, ASSUMED_BASIS)}
     assert {(card.context, card.context_basis) for card in after} == {
         (720 * MIB, "context calibrated on this machine (3 runs)")
     }
     assert after[0].need == before[0].need
+    assert before[0].high == before[0].need.high + LARGE_CONTEXT + LARGE_COMMUNICATOR
     assert after[0].high == after[0].need.high + 720 * MIB
 
 
@@ -88,7 +91,7 @@ def test_what_was_measured_elsewhere_is_no_basis(change: dict[str, str]) -> None
         card.context_basis for card in planned(measured(700, site=msgspec.structs.replace(SITE, **change))).cards
     }
 
-    assert basis == H100_BASIS
+    assert basis == ASSUMED_BASIS
 
 
 def test_the_median_of_the_newest_runs_counts_and_of_two_the_larger() -> None:
@@ -97,7 +100,7 @@ def test_the_median_of_the_newest_runs_counts_and_of_two_the_larger() -> None:
     newer = tuple(measured(700, at=at) for at in range(10, 15))
 
     assert context_of(spec, CARDS[0], VERSIONS, newer + older) == Context(
-        700 * MIB, "context calibrated on this machine (5 runs)"
+        700 * MIB, 700 * MIB, "context calibrated on this machine (5 runs)"
     )
     assert context_of(spec, CARDS[0], VERSIONS, (newer[0], older[0])).size == 9000 * MIB
     assert context_of(spec, CARDS[0], VERSIONS, newer[:1]).basis == "context calibrated on this machine (1 run)"
@@ -110,7 +113,7 @@ def test_deepspeed_alone_on_a_card_has_a_communicator_and_the_others_have_none()
 def test_a_described_card_is_not_one_of_this_machine() -> None:
     described = tuple(CardFacts(index, "RTX 3080", 20 * GIB) for index in range(3))
 
-    assert {card.context_basis for card in planned(measured(700), cards=described).cards} == {H100_BASIS}
+    assert {card.context_basis for card in planned(measured(700), cards=described).cards} == {ASSUMED_BASIS}
 
 
 # --- what a run showed --------------------------------------------------------------------------------------
