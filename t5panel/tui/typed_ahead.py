@@ -55,10 +55,14 @@ class TypedAhead:
     def _follow(self, number: int, pump: MessagePump, *, drawn: bool) -> None:
         """Behind the key through the queues of all that it passes; `drawn`: a text shows where the next one goes."""
         self._at = pump
-        if pump is not self._app:
-            if pump.call_later(self._follow, number, pump._parent or self._app, drawn=drawn):
-                return
-        elif not drawn:
+        if pump is self._app:
+            self._app.call_later(self._arrive, number, drawn=drawn)
+        elif not pump.call_later(self._follow, number, pump._parent or self._app, drawn=drawn):
+            self._app.call_later(self._done, number)
+
+    def _arrive(self, number: int, *, drawn: bool) -> None:
+        """The app has acted on the key: what it asked for, as another focus, is in its queue before what we ask for."""
+        if not drawn:
             self._at = self._app.screen
             if self._app.screen.call_after_refresh(self._app.call_later, self._done, number):
                 return

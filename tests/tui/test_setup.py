@@ -265,7 +265,7 @@ async def test_one_key_sets_what_fits_instead_of_what_does_not() -> None:
         after = shown(pilot, PlanPane)
 
         assert "f this fits: batch 4 × 32" in before
-        assert "needs 9.0 GiB at least" in before
+        assert "needs 8.2 GiB at least" in before
         assert "4 × 32 × 3 = 384" in after
         assert "FITS" in after
 
