@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 
 import msgspec
 
@@ -39,15 +40,20 @@ class Lengths(msgspec.Struct, frozen=True):
         Source: the distribution of a maximum, P(max <= x) = P(length <= x) ** batch. Source and target are taken to be
         independent.
         """
-        source, target = _padded(self.source), _padded(self.target)
-        longest_source, longest_target = _of_longest(source, batch, float), _of_longest(target, batch, float)
-        return Paid(
-            source=longest_source,
-            target=longest_target,
-            source_squared=_of_longest(source, batch, _square),
-            target_squared=_of_longest(target, batch, _square),
-            product=longest_source * longest_target,
-        )
+        return _paid(self, batch)
+
+
+@lru_cache(maxsize=64)
+def _paid(lengths: Lengths, batch: int) -> Paid:
+    source, target = _padded(lengths.source), _padded(lengths.target)
+    longest_source, longest_target = _of_longest(source, batch, float), _of_longest(target, batch, float)
+    return Paid(
+        source=longest_source,
+        target=longest_target,
+        source_squared=_of_longest(source, batch, _square),
+        target_squared=_of_longest(target, batch, _square),
+        product=longest_source * longest_target,
+    )
 
 
 def _padded(lengths: tuple[int, ...]) -> list[int]:

@@ -248,8 +248,12 @@ def _is_below(terms: Terms, other: Terms) -> bool:
 
 def walk_of(step: TrainingStep, *, given: bool) -> Walk:
     """Follow a pass through its sections. `given`: its gradients go elsewhere as soon as they are complete."""
-    prepared = _prepared(step.transformers, step.kind, step.shape, given)
-    letters = step.values
+    return _walk(step.transformers, step.kind, step.shape, given, tuple(step.values.items()))
+
+
+@lru_cache(maxsize=512)
+def _walk(transformers: str, kind: str, shape: Shape, given: bool, sizes: tuple[tuple[str, int], ...]) -> Walk:
+    prepared, letters = _prepared(transformers, kind, shape, given), dict(sizes)
     values = [prod([letters[letter] for letter in monomial]) for monomial in prepared.monomials]
     bytes_of = [sum([coefficient * values[index] for index, coefficient in terms]) for terms in prepared.polynomials]
     live = 0.0
