@@ -109,28 +109,12 @@ def _pass(
     *,
     given: bool,
 ) -> list[tuple[Block, int]]:
-    """A pass with its batch on the card; what its graph leaves behind, if the loop keeps its loss."""
-    inputs = [card.take(size) for size in step.input_sizes]
-    left = _play(card, events, gradients, workspaces, before, given=given)
-    _give_all(card, inputs)
-    if not step.lingers:
-        _give_all(card, left)
-    return left
+    """One forward and backward pass with its batch; what its graph leaves behind, if the loop keeps its loss.
 
-
-def _play(
-    card: Card,
-    events: Iterable[PassEvent],
-    gradients: dict[str, tuple[Block, int]],
-    workspaces: dict[int, tuple[Block, int]],
-    before: list[tuple[Block, int]],
-    *,
-    given: bool,
-) -> list[tuple[Block, int]]:
-    """One forward and backward pass; what its graph leaves behind. What one of before left goes at its loss.
-
-    A gradient stays, unless it is added to one of before, or to its place in a bucket.
+    What one of before left goes at its loss. A gradient stays, unless it is added to one of before, or to its place
+    in a bucket.
     """
+    inputs = [card.take(size) for size in step.input_sizes]
     living: dict[int, tuple[Block, int]] = {}
     left = []
     for event in events:
@@ -153,6 +137,9 @@ def _play(
         else:
             _give_all(card, before)
     workspaces |= living  # nothing else outlives a pass
+    _give_all(card, inputs)
+    if not step.lingers:
+        _give_all(card, left)
     return left
 
 

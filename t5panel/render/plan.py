@@ -18,7 +18,7 @@ from t5panel.plan.records import Prediction
 from t5panel.render.faults import SEVERITY_MARK
 from t5panel.render.options import option_lines, options_json
 from t5panel.render.speed import estimate_json, estimate_lines
-from t5panel.render.values import gib
+from t5panel.render.values import gib, launch_text
 
 if TYPE_CHECKING:
     from t5panel.contract.spec import RunSpec
@@ -101,13 +101,7 @@ def context_basis(plan: Plan) -> str:
 def plan_lines(plan: Plan, command: Command) -> Iterator[str]:
     """A plan for people."""
     spec = plan.spec
-    what = tr(
-        "{method} under {launcher}, {ranks} ranks on {device}",
-        method=spec.method,
-        launcher=spec.launcher,
-        ranks=spec.num_gpus,
-        device=spec.device,
-    )
+    what = launch_text(spec.method, spec.launcher, spec.num_gpus, spec.device)
     yield titled(tr("preset"), f"{plan.preset}: {what}")
     yield titled(tr("machine"), tr(plan.machine.summary))
     yield titled(tr("python"), interpreter_text(plan))

@@ -37,6 +37,17 @@ def duration(seconds: float) -> str:
     return tr("{days} d {hours} h", days=hours // 24, hours=hours % 24)
 
 
+def launch_text(method: str, launcher: str, ranks: int, device: str) -> str:
+    """`trainer under torchrun, 3 ranks on cuda`."""
+    return tr(
+        "{method} under {launcher}, {ranks} ranks on {device}",
+        method=method,
+        launcher=launcher,
+        ranks=ranks,
+        device=device,
+    )
+
+
 def value_text(value: object) -> str:
     """A value of a spec as YAML has it; `empty` for none."""
     return tr("empty") if value is None else str(value).lower() if isinstance(value, bool) else str(value)

@@ -11,7 +11,7 @@ from textual.widgets import Static
 from t5panel.cells import left
 from t5panel.contract.layout import runs_home
 from t5panel.language import tr
-from t5panel.render.values import moment_text
+from t5panel.render.values import launch_text, moment_text
 from t5panel.tui.listing import RunRow
 from t5panel.tui.parts import Part
 
@@ -33,13 +33,7 @@ class RunFacts(Static):
 def fact_parts(row: RunRow) -> Iterator[Part]:
     """Names and texts, a line each; its folder where that is not among the others."""
     settings = row.settings
-    what = tr(
-        "{method} under {launcher}, {ranks} ranks on {device}",
-        method=settings.method,
-        launcher=settings.launcher,
-        ranks=settings.ranks,
-        device=settings.device,
-    )
+    what = launch_text(settings.method, settings.launcher, settings.ranks, settings.device)
     lengths = tr("up to {source} → {target} tokens", source=settings.lengths[0], target=settings.lengths[1])
     facts = {
         tr("method"): f"{what} · {row.technique}",
