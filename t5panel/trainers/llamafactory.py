@@ -20,9 +20,9 @@ from t5panel.contract.spec import RunSpec
 from t5panel.trainers.guard import Rank, enter_rank
 from t5panel.trainers.job import Job
 from t5panel.trainers.job_trainer import JobCallback, JobTrainer
+from t5panel.trainers.llamafactory_course import on_course
 from t5panel.trainers.llamafactory_decoder import DecoderJob, register_decoder
 from t5panel.trainers.llamafactory_modules import LlamaFactory, import_llamafactory, load_states
-from t5panel.trainers.model import parameter_count
 from t5panel.trainers.optim import build_optimizer, build_schedule
 from t5panel.trainers.ranks import Ranks
 from t5panel.trainers.text import run_tokenizer
@@ -75,7 +75,7 @@ def register_trainer(factory: LlamaFactory, job: Job) -> None:
 def trainer_for(base: type, job: Job) -> type:
     """LLaMA-Factory's trainer with our steps around it."""
 
-    class FactoryTrainer(JobTrainer, base):  # type: ignore[misc]
+    class FactoryTrainer(JobTrainer, on_course(base, job)):  # type: ignore[misc]
         """Loss, evaluation and checkpoints of all methods, in LLaMA-Factory's trainer."""
 
         optimizer: Any
@@ -97,25 +97,15 @@ def trainer_for(base: type, job: Job) -> type:
             return self.lr_scheduler
 
         def train(self, *_: Any, **__: Any) -> Any:  # noqa: ANN401
-            """Train, and say that the run has ended before LLaMA-Factory writes its summaries."""
-            if self.is_deepspeed_enabled != (job.spec.deepspeed is not None):
-                raise RuntimeError("DeepSpeed settings were given and are not used")
+            """Train from the seed of all methods."""
             set_seed(job.spec.train.seed + job.ranks.rank)
-            job.start(parameter_count(self.model))
-            output = super().train(resume_from_checkpoint=str(job.checkpoint) if job.checkpoint else None)
-            job.finish()
-            return output
+            return super().train()
 
         def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
             if checkpoint is None or self.is_deepspeed_enabled:
                 super()._load_optimizer_and_scheduler(checkpoint)
             else:
                 load_states(self.optimizer, self.lr_scheduler, Path(checkpoint), job.ranks.device)
-
-        def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-            """Save into a checkpoint. The model once more beside them, as LLaMA-Factory has it, is left out."""
-            if _internal_call:
-                super().save_model(output_dir, _internal_call=True)
 
     return FactoryTrainer
 

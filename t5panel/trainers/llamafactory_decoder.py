@@ -19,10 +19,10 @@ from t5panel.contract.resuming import identity_of_spec
 from t5panel.trainers.course import Course
 from t5panel.trainers.data import total_steps
 from t5panel.trainers.guard import Rank
+from t5panel.trainers.llamafactory_course import on_course
 from t5panel.trainers.llamafactory_decoder_rows import TokenizedRows
 from t5panel.trainers.llamafactory_modules import LlamaFactory, load_states
 from t5panel.trainers.loss import IGNORED
-from t5panel.trainers.model import parameter_count
 from t5panel.trainers.ranks import Ranks
 
 TRAINERS = {"sft": "CustomSeq2SeqTrainer", "pt": "CustomTrainer", "dpo": "CustomDPOTrainer", "kto": "CustomKTOTrainer"}
@@ -83,7 +83,7 @@ def register_decoder(factory: LlamaFactory, job: DecoderJob) -> None:
 def decoder_trainer_for(base: type, job: DecoderJob) -> type:
     """A trainer of LLaMA-Factory that begins, records, saves and ends as all methods do."""
 
-    class DecoderTrainer(base):  # type: ignore[misc]
+    class DecoderTrainer(on_course(base, job)):  # type: ignore[misc]
         """Its rows, loss and optimizer; our steps."""
 
         control: Any
@@ -100,15 +100,6 @@ def decoder_trainer_for(base: type, job: DecoderJob) -> type:
             """Log, and keep the loss for the record."""
             job.loss = logs.get("loss")
             super().log(logs, *args, **kwargs)
-
-        def train(self, *_: Any, **__: Any) -> Any:  # noqa: ANN401
-            """Train, and say that the run has ended before LLaMA-Factory writes its summaries."""
-            if self.is_deepspeed_enabled != (job.spec.deepspeed is not None):
-                raise RuntimeError("DeepSpeed settings were given and are not used")
-            job.start(parameter_count(self.model))
-            output = super().train(resume_from_checkpoint=str(job.checkpoint) if job.checkpoint else None)
-            job.finish()
-            return output
 
         def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:  # noqa: ANN401
             """Evaluate, after the checkpoint of the same step."""
@@ -150,10 +141,5 @@ def decoder_trainer_for(base: type, job: DecoderJob) -> type:
                 super()._load_optimizer_and_scheduler(checkpoint)
             else:
                 load_states(self.optimizer, self.lr_scheduler, Path(checkpoint), job.ranks.device)
-
-        def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-            """Save into a checkpoint. The model once more beside them, as LLaMA-Factory has it, is left out."""
-            if _internal_call:
-                super().save_model(output_dir, _internal_call=True)
 
     return DecoderTrainer
