@@ -32,13 +32,48 @@ class Block:
         return (self.size, self.address) < (other.size, other.address)
 
 
+class Addresses:
+    """Where the driver puts segments, in MiB from an address of its own; they only order blocks of one size.
+
+    A segment lies in the lowest gap that holds it, else at the beginning of a new piece of whole 32 MiB below all
+    others. Of a first piece the context leaves some gaps. Measured: told so, `Allocator` takes from the requests of 171
+    runs on an H200 (torch 2.11) as many bytes as 159 of them took; with each segment below the one before, 146.
+    """
+
+    PIECE = 32
+    FIRST = 414
+    GAPS = ((-6, 6), (0, 414), (490, 22))
+    LOWEST = -512
+
+    def __init__(self) -> None:
+        self._gaps = list(self.GAPS)
+        self._lowest = self.LOWEST
+        self._is_new = True
+
+    def take(self, size: int) -> int:
+        """The address of a segment of so many MiB."""
+        if self._is_new and size == SMALL_SEGMENT // MIB:  # a rank's first tensor is a small one
+            self._is_new = False
+            return self.FIRST
+        for place, (address, room) in enumerate(self._gaps):
+            if room >= size:
+                self._gaps[place : place + 1] = [(address + size, room - size)] if room > size else []
+                return address
+        self._lowest -= -(-size // self.PIECE) * self.PIECE
+        if rest := -size % self.PIECE:
+            insort(self._gaps, (self._lowest + size, rest))
+        return self._lowest
+
+    def give(self, address: int, size: int) -> None:
+        """Take the place of a segment back."""
+        insort(self._gaps, (address, size))
+
+
 class Allocator:
-    """Blocks handed out and segments taken, in bytes. Addresses are made up: they only order blocks of one size.
+    """Blocks handed out and segments taken, in bytes.
 
-    The driver hands out its addresses from the top: of two segments the later lies lower. Measured: told so, this class
-    takes from the requests of 74 runs as many bytes as 58 of them took on a card; in the other order, of 44.
-
-    With `expandable` segments each pool is one segment that grows, and every remainder is split off.
+    With `expandable` segments each pool is one segment that grows at its end, by whole pages, and every remainder is
+    split off; its free end is taken only when no other free block is large enough.
     """
 
     def __init__(self, *, expandable: bool = False) -> None:
@@ -49,8 +84,8 @@ class Allocator:
         self._expandable = expandable
         self._pools: dict[tuple[int, bool], list[Block]] = {}
         self._ends: dict[int, Block] = {}
-        self._lowest_address = 1 << 60
-        self._wanted = Block(0, 0, [])
+        self._addresses = Addresses()
+        self._wanted = Block(-1 << 60, 0, [])
 
     def malloc(self, request: int, stream: int = 0) -> Block:
         """Hand out a block for so many bytes. Blocks of different streams share no segment."""
@@ -59,6 +94,8 @@ class Allocator:
         pool = self._pools.setdefault((stream, small), [])
         self._wanted.size = size
         place = bisect_left(pool, self._wanted)
+        if place + 1 < len(pool) and pool[place] is self._ends.get(id(pool)):
+            place += 1
         block = pool.pop(place) if place < len(pool) else self._new_segment(size, pool, small=small)
         left = block.size - size
         if left >= ROUNDING if small or self._expandable else left > LARGE_REMAINDER:
@@ -96,32 +133,39 @@ class Allocator:
             for block in [each for each in pool if each.before is None and each.after is None]:
                 pool.remove(block)
                 self.reserved -= block.size
+                self._addresses.give(block.address // MIB, block.size // MIB)
 
     def reset_peak(self) -> None:
         """Look for the highest `allocated` from now on."""
         self.peak = self.allocated
 
     def _new_segment(self, size: int, pool: list[Block], *, small: bool) -> Block:
+        if self._expandable:
+            return self._longer(size, pool, SMALL_SEGMENT if small else LARGE_SEGMENT)
         if small:
             taken = SMALL_SEGMENT
-        elif size < OWN_SEGMENT_FROM and not self._expandable:
+        elif size < OWN_SEGMENT_FROM:
             taken = LARGE_SEGMENT
         else:
             taken = -(-size // SEGMENT_ROUNDING) * SEGMENT_ROUNDING
-        end = self._ends.get(id(pool)) if self._expandable else None
-        if end is not None and end.free:
-            taken -= end.size // SEGMENT_ROUNDING * SEGMENT_ROUNDING
-            del pool[bisect_left(pool, end)]
-            end.size += taken
         self.reserved += taken
+        return Block(self._addresses.take(taken // MIB) * MIB, taken, pool)
+
+    def _longer(self, size: int, pool: list[Block], page: int) -> Block:
+        """The end of a pool's only segment, grown until it is large enough."""
+        end = self._ends.get(id(pool))
         if end is not None and end.free:
+            del pool[bisect_left(pool, end)]
+            taken = -(-(size - end.size) // page) * page
+            end.size += taken
+            self.reserved += taken
             return end
-        self._lowest_address -= taken
-        block = Block(self._lowest_address if end is None else end.address + end.size, taken, pool)
-        if self._expandable:
-            if end is not None:
-                end.after, block.before = block, end
-            self._ends[id(pool)] = block
+        taken = -(-size // page) * page
+        self.reserved += taken
+        block = Block(0 if end is None else end.address + end.size, taken, pool)
+        if end is not None:
+            end.after, block.before = block, end
+        self._ends[id(pool)] = block
         return block
 
     def _joined(self, first: Block, second: Block) -> Block:

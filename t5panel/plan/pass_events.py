@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from t5panel.contract.memory_table import WORKSPACE, Birth, Death, Hook, Place, Ready, Section
+from t5panel.plan.kernel_events import Bias, PassEvent, with_sums
 from t5panel.plan.step import TrainingStep, sections_in_order
 from t5panel.plan.table import sections_of
 
-PassEvent = tuple[Any, ...]
-"""("+", key, bytes): a storage is born · ("-", key): it dies · ("grad", weight's name, key): a gradient is complete in
-it · ("phase",): the forward pass ends · ("left", key): the loss and what its graph still holds, which die with it ·
-("module", hook, name): a module's hook fires, under ZeRO-3."""
 _STACKS = {"e": "encoder", "d": "decoder"}
 
 
@@ -27,14 +23,15 @@ def pass_of(step: TrainingStep) -> list[PassEvent]:
     sizes: dict[tuple[float, str], int] = {}
     born: dict[tuple[str, int], dict[int, int]] = {}
     workspaces: set[int] = set()
+    bias = Bias()
     events: list[PassEvent] = []
     keys = iter(range(1, 1 << 62))
 
-    def size_of(birth: Birth) -> int:
-        term = (birth.coefficient, birth.monomial)
+    def size_of(coefficient: float, monomial: str) -> int:
+        term = (coefficient, monomial)
         if term not in sizes:
-            product = birth.coefficient
-            for letter in birth.monomial:
+            product = coefficient
+            for letter in monomial:
                 product *= letters[letter]
             sizes[term] = int(product)
         return sizes[term]
@@ -57,7 +54,9 @@ def pass_of(step: TrainingStep) -> list[PassEvent]:
                     workspaces.add(key)
                     events.append(("+", key, step.workspace))
                 else:
-                    events.append(("+", key, size_of(event)))
+                    size = size_of(event.coefficient, event.monomial)
+                    events.append(("+", key, size))
+                    bias.note(key, size, event, size_of)
             elif isinstance(event, Death):
                 for key in storages(here, event.stack, event.place, event.labels):
                     events.append(("-", key))
@@ -73,7 +72,7 @@ def pass_of(step: TrainingStep) -> list[PassEvent]:
             run(name, sections[name], layer)
     gradients = {event[2] for event in events if event[0] == "grad"}
     left = (key for mine in born.values() for key in mine.values() if key not in workspaces and key not in gradients)
-    return [*events, *(("left", key) for key in left)]
+    return [*with_sums(step, bias.copied(events)), *(("left", key) for key in left)]
 
 
 def _completed(

@@ -11,8 +11,9 @@ from functools import lru_cache
 from itertools import chain, repeat
 
 from t5panel.plan.allocator import MIB, Allocator, Block
+from t5panel.plan.kernel_events import PassEvent
 from t5panel.plan.kernels import adafactor_turns
-from t5panel.plan.pass_events import PassEvent, pass_of
+from t5panel.plan.pass_events import pass_of
 from t5panel.plan.peak import state_sizes
 from t5panel.plan.step import Parameter, TrainingStep, embeddings_before, optimizer_groups, parameters_of
 
@@ -79,6 +80,7 @@ def held_by(step: TrainingStep) -> Held:
     workspaces: dict[int, tuple[Block, int]] = {}
     left: list[tuple[Block, int]] = []
     in_buckets = step.wrapper == "ddp-view"
+    names = [parameter.name for parameter in parameters_of(step.shape)]
     if step.settles:
         row = replace(step, batch=1)
         left = _pass(card, row, pass_of(row), {}, workspaces, [], given=True)
@@ -95,7 +97,7 @@ def held_by(step: TrainingStep) -> Held:
         for _ in range(min(2, step.accumulation)):
             left = _pass(card, step, events, gradients, workspaces, left, given=in_buckets)
         _update(card, step, first=number == 0)
-        _give_all(card, list(gradients.values()))
+        _give_all(card, [gradients[name] for name in names if name in gradients])
     return Held(card.peak, card.allocator.peak, card.allocator.reserved)
 
 
@@ -170,12 +172,13 @@ def _take_weights(card: Card, step: TrainingStep) -> None:
 
 
 def _take_first_bucket(card: Card, step: TrainingStep, elements: list[int]) -> list[tuple[Block, int]]:
-    """DDP sends the weights round in flat copies, two at a time, and begins with a single bucket."""
+    """DDP sends the weights round in flat copies, two at a time (one alone as it is), and begins with one bucket."""
     if step.wrapper not in ("ddp", "ddp-view"):
         return []
     flying: list[tuple[Block, int]] = []
-    for size in _filled((step.width * count for count in elements), BROADCAST, BROADCAST):
-        flying.append(card.take(size))
+    for sizes in _filled((step.width * count for count in elements), BROADCAST, BROADCAST):
+        if len(sizes) > 1:
+            flying.append(card.take(sum(sizes)))
         if len(flying) == 2:
             card.give(flying.pop(0))
     _give_all(card, flying)
@@ -185,19 +188,20 @@ def _take_first_bucket(card: Card, step: TrainingStep, elements: list[int]) -> l
 def _take_buckets(card: Card, step: TrainingStep, events: Iterable[PassEvent]) -> None:
     """The buckets from the second pass on, in the order in which the first one's gradients were complete."""
     sizes = {parameter.name: step.width * parameter.elements for parameter in parameters_of(step.shape)}
-    for size in _filled((sizes[event[1]] for event in events if event[0] == "grad"), FIRST_BUCKET, BUCKET):
-        card.take(size)
+    for bucket in _filled((sizes[event[1]] for event in events if event[0] == "grad"), FIRST_BUCKET, BUCKET):
+        card.take(sum(bucket))
 
 
-def _filled(sizes: Iterable[int], first: int, limit: int) -> Iterator[int]:
-    """Sums of sizes, each no larger than it takes to reach its limit."""
-    filled, limits = 0, chain([first], repeat(limit))
+def _filled(sizes: Iterable[int], first: int, limit: int) -> Iterator[list[int]]:
+    """Sizes in their order, together as many as it takes to reach a limit."""
+    filled: list[int] = []
+    limits = chain([first], repeat(limit))
     wanted = next(limits)
     for size in sizes:
-        filled += size
-        if filled >= wanted:
+        filled.append(size)
+        if sum(filled) >= wanted:
             yield filled
-            filled, wanted = 0, next(limits)
+            filled, wanted = [], next(limits)
     if filled:
         yield filled
 

@@ -9,7 +9,7 @@ from typing import Literal
 from t5panel.contract.memory_table import Loss, Precision, kind_key
 from t5panel.contract.shapes import Shape
 from t5panel.plan.cards import AMPERE_WORKSPACE, HOPPER_PROCESSORS
-from t5panel.plan.kernels import Processors
+from t5panel.plan.kernels import FLOAT, Processors
 from t5panel.plan.table import NoTableError
 from t5panel.plan.zero import Zero
 
@@ -82,9 +82,10 @@ class TrainingStep:
         return 2 if self.precision == "bf16" else 4
 
     @property
-    def values(self) -> dict[str, int]:
+    def values(self) -> dict[str, float]:
         """What the letters of a table's monomials stand for."""
-        wide = 1 if self.shape.d_kv <= SUMMED_WIDTH else 2
+        block = SUMMED_WIDTH if self.shape.d_kv <= SUMMED_WIDTH else 2 * SUMMED_WIDTH
+        of_block = block / SUMMED_WIDTH * (1 + SUM_HEADER / (FLOAT * block**2))
         return {
             **lengths_of(self.shape),
             "b": self.batch,
@@ -92,8 +93,8 @@ class TrainingStep:
             "t": self.target,
             **{letter: _up(self.source, unit) for letter, unit in (("p", 8), ("P", 16), ("S", 32))},
             **{letter: _up(self.target, unit) for letter, unit in (("q", 8), ("Q", 16), ("T", 32))},
-            "u": wide * _up(self.source, wide * SUMMED_WIDTH),
-            "v": wide * _up(self.target, wide * SUMMED_WIDTH),
+            "u": of_block * _up(self.source, block),
+            "v": of_block * _up(self.target, block),
             "c": min(self.chunk, self.batch * self.target),
         }
 
@@ -127,6 +128,8 @@ def _up(length: int, unit: int) -> int:
 
 SUMMED_WIDTH = 64
 """Of a head: attention's kernel sums the gradient of wider ones in blocks of twice as many rows and columns."""
+SUM_HEADER = 16
+"""Bytes of such a block beside its sums: a lock, a counter. Source: GradQTempStorage in torch's kernel_backward.h."""
 HEAD_ALIGNMENT = 8
 """Source: check_head_dim_size_mem_efficient in torch's sdp_utils.cpp, bfloat16."""
 

@@ -19,7 +19,6 @@ from t5panel.cli import main
 from t5panel.contract.memory_table import Hook, Section, minor
 from t5panel.contract.shapes import SHAPES, Shape
 from t5panel.errors import ExitCode, UsageError
-from t5panel.plan.allocator import Allocator
 from t5panel.plan.cards import HOPPER_WORKSPACE, processors_of
 from t5panel.plan.kernels import Processors, column_sum_buffer
 from t5panel.plan.need import Need, need_of
@@ -173,15 +172,6 @@ def test_peaks_of_the_study_are_predicted_to_the_percent() -> None:
     assert max(allocated) <= 2.5
     assert sum(reserved) / 61 <= 2.0
     assert not any(each.false_fit for each in found)
-
-
-def test_of_free_blocks_of_one_size_that_of_the_latest_segment_is_taken() -> None:
-    allocator, size = Allocator(), 12 * 2**20
-    first, second = (allocator.malloc(size) for _ in range(2))
-    allocator.free(first)
-    allocator.free(second)
-
-    assert allocator.malloc(size) is second  # the driver's addresses fall, and the allocator takes the lowest
 
 
 def test_adamw_that_updates_all_at_once_takes_twenty_bytes_of_a_weight() -> None:

@@ -141,11 +141,12 @@ class Coordinator:
         return self.card.born(BF16 * elements, stream, part="weights")
 
     def _gather_now(self, params: Sequence[int], stream: int = COMPUTE) -> None:
-        """PP:2028 and PP:2131: gathered at once, a buffer each that is the parameter itself."""
-        local = [self._born(self.parts[p], stream) for p in params] if self.zero.offload_param else []
+        """PP:2028, and PP:2131 for one alone: gathered at once, a buffer each that is the parameter itself."""
+        local = [self.parts[p] for p in params] if self.zero.offload_param else []
+        before = [self._born(elements, stream) for elements in local] if len(params) > 1 else []
         for p in params:
             self.data[p] = self._born(self.parts[p] * self.zero.world, stream)
-        self.card.dies(*local)
+        self.card.dies(*before or [self._born(elements, stream) for elements in local])
 
     def _release_data(self, p: int) -> None:
         if self.kept.get(p) is not self.data[p]:

@@ -74,23 +74,26 @@ class EfficientAttention(torch.autograd.Function):
         batch, heads, length, width = query.shape
         output = query.new_empty(batch, length, heads, width).transpose(1, 2)
         logsumexp = query.new_empty((batch, heads, _padded(length)), dtype=torch.float32)
-        ctx.save_for_backward(query, key, value, bias, output, logsumexp)
+        ctx.save_for_backward(bias, key, query, value, logsumexp, output)  # freed in this order
         return output
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
         """Gradients of query, key and value, and of the bias when it needs one."""
-        query, key, value, bias, _, _ = ctx.saved_tensors
+        bias, key, query, value, logsumexp, output = ctx.saved_tensors
         if gradient.stride(-1) != 1:
             gradient = gradient.contiguous()
         batch, heads, length, _ = query.shape
-        gradients = tuple(map(_gradient, (query, key, value)))
-        of_bias = None
-        if bias is not None and ctx.needs_input_grad[3]:
-            columns = bias.shape[-1]
-            of_bias = bias.new_empty((*bias.shape[:-1], up(columns, BIAS_GRADIENT_ALIGNMENT)))[..., :columns]
-        _delta = query.new_empty((batch, heads, _padded(length)), dtype=torch.float32)
-        _sums = query.new_empty((batch, heads, up(length, QUERY_BLOCK), QUERY_BLOCK), dtype=torch.float32)
+        with torch._C._AutoDispatchBelowAutograd():  # what a kernel returns is no view
+            gradients = tuple(map(_gradient, (query, key, value)))
+            of_bias = None
+            if bias is not None and ctx.needs_input_grad[3]:
+                columns = bias.shape[-1]
+                of_bias = bias.new_empty((*bias.shape[:-1], up(columns, BIAS_GRADIENT_ALIGNMENT)))[..., :columns]
+        delta = query.new_empty((batch, heads, _padded(length)), dtype=torch.float32)
+        sums = query.new_empty((batch, heads, up(length, QUERY_BLOCK), QUERY_BLOCK), dtype=torch.float32)
+        del sums, delta
+        del output, logsumexp, value, query, key, bias  # a C++ function's names go in the reverse of their order
         return (*gradients, of_bias)
 
 

@@ -83,6 +83,5 @@ class Hooks(DeepSpeedZeRoOffload):  # type: ignore[misc] # DeepSpeed is untyped
 def hooked(model: nn.Module, tape: Tape) -> Iterator[None]:
     """Within it, the model runs as under ZeRO-3."""
     Hooks(model, tape)
-    tape.turns_products = False
     with mock.patch.object(functional, "linear", zero3_linear_wrap):
         yield

@@ -86,14 +86,11 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch
         self.events: list[Event] = []
         self.backward = False
         self.recomputing = 0
-        self.turns_products = True
-        """Whether a linear layer hands on its weight's gradient turned, as torch's own does and ZeRO-3's does not."""
         self._symbols = symbols
         self._living: dict[int, int] = {}
         self._born = 0
         self._workspaces: set[bool] = set()
         self._aligned: set[int] = set()
-        self._products: set[int] = set()
 
     def cut(self, name: str) -> None:
         """Begin another section."""
@@ -166,8 +163,6 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch
         if func in MATRIX_PRODUCTS and self.backward not in self._workspaces:  # once there is room for the product
             self._workspaces.add(self.backward)  # one per thread: the forward one and autograd's own
             self._birth(0, (1, WORKSPACE), "workspace")
-        if func is aten.mm.default and self.turns_products:
-            self._products.add(result.untyped_storage()._cdata)
         if func is aten._safe_softmax.default:  # a mask of bytes lives beside its result for a moment
             self.transient(1 / args[0].element_size(), args[0], "softmax")
         elif func is aten._softmax_backward_data.default:  # SoftMax.cu: the product of gradient and result
@@ -182,18 +177,10 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch
         if func is aten._safe_softmax.default:
             return lambda x, *_, **__: torch.empty_like(x)
         if func is aten.add.Tensor and self.backward and not self.recomputing and _meet(args):
-            if self._is_product_of_a_weight(args[0]):
-                return None
-            # Two gradients of one tensor: autograd adds in place, which a dispatch mode does not see.
-            return lambda one, other, **_: one if 0 not in one.stride() else other
+            # Two gradients of one tensor: autograd adds into the first, which a dispatch mode does not see. Not into a
+            # view: its base holds the storage too. Source: can_accumulate_inplace in torch's input_buffer.cpp.
+            return None if args[0]._is_view() else (lambda first, *_, **__: first)
         return None
-
-    def _is_product_of_a_weight(self, gradient: Tensor) -> bool:
-        """Whether a gradient is a matrix product as the output layer's leaves it, twice turned: none is added into it.
-
-        Seen in the events of six steps on a card, in bfloat16 and in float32; autocast hands on a copy of it.
-        """
-        return gradient.dim() == 2 and gradient.untyped_storage()._cdata in self._products
 
     def _birth(self, size: int, term: tuple[float, str], operation: str) -> int:
         self._born += 1
@@ -209,7 +196,6 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch
         self.hook("freed", module)
 
     def _death(self, address: int) -> None:
-        self._products.discard(address)
         self.events.append(Death(self._living.pop(address)))
 
 
