@@ -38,6 +38,8 @@ Where those say `adamw_foreach` of a trainer of ours, it ran torch's loop then: 
 """
 NEWEST = MEASURED.with_name("blind_measured.json")
 """Of the same on one H200; what was predicted and committed before stands in blind_predicted.json, in their order."""
+SCRIPT = MEASURED.parent
+"""script_blind_*.json: of random cases of the study's own script on one H200, written down and committed before."""
 BLIND = MEASURED.with_name("predicted_blind.json")
 """Written down and committed before the records of the same configurations were measured."""
 STUDY = Path(__file__).parents[3] / "shared" / "data" / "memory_peaks.json"
@@ -128,6 +130,30 @@ def test_the_newest_predictions_came_true_and_are_those_of_today() -> None:
     today = [each for each in predict(records[::5], NEWEST.name, context=0) if isinstance(each, Prediction)]
     assert len(today) == 7
     assert max(errors(today, "requested")) <= 0.05
+    assert not any(each.false_fit for each in today)
+
+
+@pytest.mark.parametrize("transformers", ["5.17", "5.23"])
+def test_seventy_blind_predictions_of_the_studys_script_came_true(transformers: str) -> None:
+    blind = json.loads((SCRIPT / f"script_blind_predicted_{transformers}.json").read_text())
+    path = SCRIPT / f"script_blind_measured_{transformers}.json"
+    records = read_records(path.read_bytes(), path.name)
+    today = [each for each in predict(records[::6], path.name, context=0) if isinstance(each, Prediction)]
+
+    for name, peak, mean, most in (
+        ("requested", "req_peak", 0.02, 0.3),
+        ("allocated", "alloc_peak", 0.1, 1.0),
+        ("reserved", "res_peak", 0.7, 7.5),
+    ):
+        off = [
+            abs(100 * (each[name] / getattr(record.steady, peak) - 1))
+            for each, record in zip(blind, records, strict=True)
+        ]
+        assert len(off) == 70
+        assert sum(off) / 70 <= mean
+        assert max(off) <= most
+        assert max(errors(today, name)) <= most
+    assert not any(each["high"] < record.steady.alloc_peak for each, record in zip(blind, records, strict=True))  # type: ignore[union-attr]
     assert not any(each.false_fit for each in today)
 
 
