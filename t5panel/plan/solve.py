@@ -25,10 +25,10 @@ from t5panel.plan.zero_replay import zero_peak
 if TYPE_CHECKING:
     from t5panel.contract.spec import RunSpec
 
-LIKELY_OVERHEAD = {"plain": 1.15, "zero": 1.25}
+LIKELY_OVERHEAD = {"plain": 1.15, "zero-0": 1.25, "zero-1": 1.25, "zero-2": 1.25, "zero-3": 1.25}
 """What a card needs over the requested peak of a step to hold it without luck: the middle of what was seen."""
-MOST_OVERHEAD = {"plain": 1.35, "zero": 2.00}
-"""And at most. Source: replays of 1,119 steps of seven shapes on one to eight cards: up to 1.320 and 1.964."""
+MOST_OVERHEAD = {"plain": 1.35, "zero-0": 1.55, "zero-1": 2.00, "zero-2": 2.00, "zero-3": 1.70}
+"""And at most. Source: replays of 1,363 steps of seven shapes on 1 to 8 cards: up to 1.32, 1.51, 1.89, 1.96, 1.64."""
 WORTH_SAYING = 1.05
 """A run that fits is told of a faster one from this much on: estimates are no finer."""
 AS_FAST = 0.98
@@ -253,7 +253,7 @@ def _requested(job: Job, spec: RunSpec) -> int:
 
 
 def _kind_of_overhead(spec: RunSpec) -> str:
-    return "zero" if spec.method == "deepspeed" else "plain"
+    return f"zero-{spec.zero_stage}" if spec.method == "deepspeed" else "plain"
 
 
 def _held(batches: list[int], room: float, requested: Callable[[int], int]) -> list[int]:
