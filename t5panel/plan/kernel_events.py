@@ -52,38 +52,44 @@ class Bias:
 
     def copied(self, events: list[PassEvent]) -> list[PassEvent]:
         """The events with these copies."""
-        if not self.own and not self.gradients:
-            return events
-        found: list[PassEvent] = []
-        waiting: list[PassEvent] = []
-        gradient = 0
-        after: dict[PassEvent, PassEvent] = {}
+        if self.own:
+            events = list(self._with_padded(events))
+        return list(self._with_unpadded(events)) if self.gradients else events
+
+    def _with_padded(self, events: list[PassEvent]) -> Iterator[PassEvent]:
+        padded: PassEvent | None = None
+        late: set[int] = set()
         for number, event in enumerate(events):
-            born = event[1] if event[0] == "+" else 0
-            if born in self.own:
-                found.append(("+", -born, self.own[born]))
-                waiting = [event]
-                continue
-            if born in self.gradients:
-                gradient = born
+            kind, key, *_ = *event, 0
+            if kind == "+" and key in self.own:
+                yield ("+", -key, self.own[key])
+                padded = event
+            elif kind == "+" and padded:
+                yield from (padded, event)
+                if ("-", padded[1]) in self._until_a_birth(islice(events, number + 1, None)):
+                    late.add(padded[1])
+                else:
+                    yield ("-", -padded[1])
+                padded = None
+            else:
+                yield event
+                if kind == "-" and key in late:
+                    yield ("-", -key)
+
+    def _with_unpadded(self, events: list[PassEvent]) -> Iterator[PassEvent]:
+        gradient = 0
+        for event in events:
+            kind, key, *_ = *event, 0
+            if kind == "+" and key in self.gradients:
+                gradient = key
             elif event == ("-", gradient):  # of a bias that all rows share: their sum was taken first, and is small
                 gradient = 0
-            elif born and gradient and born not in self.inside and event[2] >= self.gradients[gradient][1]:
+            elif kind == "+" and gradient and key not in self.inside and event[2] >= self.gradients[gradient][1]:
                 with_padding, without = self.gradients[gradient]
-                found += [("+", -gradient, with_padding), ("-", gradient)]
-                found += [("+", gradient, without), ("-", -gradient)]
+                yield from (("+", -gradient, with_padding), ("-", gradient))
+                yield from (("+", gradient, without), ("-", -gradient))
                 gradient = 0
-            found += [*(waiting if born else []), event]
-            if born and waiting:
-                copy, goes = ("-", waiting[0][1]), ("-", -waiting[0][1])
-                if copy in self._until_a_birth(islice(events, number + 1, None)):
-                    after[copy] = goes
-                else:
-                    found.append(goes)
-                waiting = []
-            if event in after:
-                found.append(after.pop(event))
-        return found
+            yield event
 
     def _until_a_birth(self, events: Iterable[PassEvent]) -> Iterator[PassEvent]:
         return takewhile(lambda event: event[0] != "+" or event[1] in self.inside, events)
