@@ -18,7 +18,7 @@ from t5panel.contract.shapes import SHAPES
 from t5panel.plan.need import need_of, quick_need
 from t5panel.plan.peak import _walk, peak_of
 from t5panel.plan.records import Prediction, predict, read_records, step_of
-from t5panel.plan.step import TrainingStep
+from t5panel.plan.step import TrainingStep, parameters_of
 from t5panel.plan.table import NoTableError
 from t5panel.plan.zero import Event, Zero, check_settings, engine_events
 from t5panel.plan.zero_replay import held_under_zero, zero_peak
@@ -119,8 +119,12 @@ def test_peaks_of_the_study_are_predicted_to_the_percent() -> None:
 @given(steps, st.integers(1, 8))
 def test_more_ranks_never_need_more(step: TrainingStep, ranks: int) -> None:
     zero = settings_of(step)
+    more = replace(zero, world=zero.world + ranks)
 
-    assert zero_peak(replace(step, zero=replace(zero, world=zero.world + ranks))) <= zero_peak(step)
+    # Of an embedding that the ranks do not divide, ZeRO-3 reduces a padded copy.
+    embedding = parameters_of(step.shape)[0].elements
+    copy = 2 * embedding if zero.stage == 3 and embedding % more.world else 0
+    assert zero_peak(replace(step, zero=more)) <= zero_peak(step) + copy
 
 
 @settings(max_examples=40, deadline=None)
