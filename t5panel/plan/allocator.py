@@ -154,14 +154,13 @@ class Allocator:
     def _longer(self, size: int, pool: list[Block], page: int) -> Block:
         """The end of a pool's only segment, grown until it is large enough."""
         end = self._ends.get(id(pool))
-        if end is not None and end.free:
-            del pool[bisect_left(pool, end)]
-            taken = -(-(size - end.size) // page) * page
-            end.size += taken
-            self.reserved += taken
-            return end
-        taken = -(-size // page) * page
+        growing = end if end is not None and end.free else None
+        taken = -(-(size - (growing.size if growing else 0)) // page) * page
         self.reserved += taken
+        if growing:
+            del pool[bisect_left(pool, growing)]
+            growing.size += taken
+            return growing
         block = Block(0 if end is None else end.address + end.size, taken, pool)
         if end is not None:
             end.after, block.before = block, end

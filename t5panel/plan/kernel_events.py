@@ -18,6 +18,7 @@ it · ("phase",): the forward pass ends · ("left", key): the loss and what its 
 _PADDED, _OWN = str.maketrans("PQ", "pq"), str.maketrans("PQpq", "stst")
 """From the letters of rows of a bias or its gradient to those of rows as its kernel wants them, and as they are."""
 _OF_BIASES, _OF_GRADIENTS = frozenset("pq"), frozenset("PQ")
+_ROWS = _OF_BIASES | _OF_GRADIENTS
 _INSIDE = frozenset("STuv")
 """Letters of what attention's backward kernel takes for a moment."""
 
@@ -41,14 +42,15 @@ class Bias:
 
     def note(self, key: int, size: int, birth: Birth, size_of: Callable[[float, str], int]) -> None:
         """Look at a birth."""
-        padded, own = (size_of(birth.coefficient, birth.monomial.translate(rows)) for rows in (_PADDED, _OWN))
         letters = set(birth.monomial)
         if letters & _INSIDE:
             self.inside.add(key)
-        elif letters & _OF_GRADIENTS and own != padded:
-            self.gradients[key] = padded, own
-        elif letters & _OF_BIASES and own != size:
-            self.own[key] = own
+        elif letters & _ROWS:
+            padded, own = (size_of(birth.coefficient, birth.monomial.translate(rows)) for rows in (_PADDED, _OWN))
+            if letters & _OF_GRADIENTS and own != padded:
+                self.gradients[key] = padded, own
+            elif letters & _OF_BIASES and own != size:
+                self.own[key] = own
 
     def copied(self, events: list[PassEvent]) -> list[PassEvent]:
         """The events with these copies."""

@@ -25,10 +25,17 @@ from t5panel.plan.zero_replay import zero_peak
 if TYPE_CHECKING:
     from t5panel.contract.spec import RunSpec
 
-LIKELY_OVERHEAD = {"plain": 1.15, "zero-0": 1.25, "zero-1": 1.25, "zero-2": 1.25, "zero-3": 1.25}
-"""What a card needs over the requested peak of a step to hold it without luck: the middle of what was seen."""
-MOST_OVERHEAD = {"plain": 1.35, "zero-0": 1.55, "zero-1": 2.00, "zero-2": 2.00, "zero-3": 1.70}
-"""And at most. Source: replays of 1,363 steps of seven shapes on 1 to 8 cards: up to 1.32, 1.51, 1.89, 1.96, 1.64."""
+OVERHEAD = {
+    "plain": (1.15, 1.35),
+    "zero-0": (1.25, 1.55),
+    "zero-1": (1.25, 2.00),
+    "zero-2": (1.25, 2.00),
+    "zero-3": (1.25, 1.70),
+}
+"""What a card needs over a step's requested peak to hold it without luck: the middle of what was seen, and at most.
+
+Source: replays of 1,363 steps of seven shapes on 1 to 8 cards: up to 1.32, 1.51, 1.89, 1.96, 1.64.
+"""
 WORTH_SAYING = 1.05
 """A run that fits is told of a faster one from this much on: estimates are no finer."""
 AS_FAST = 0.98
@@ -228,7 +235,7 @@ def _options(job: Job, variant: RunSpec, rows: int) -> Iterator[Option]:
     host = host_memory(variant, job.shape, job.ram).verdict
     if host == "no":
         return
-    kind = _kind_of_overhead(variant)
+    likely_overhead, most_overhead = OVERHEAD[_kind_of_overhead(variant)]
 
     @cache
     def requested(batch: int) -> int:
@@ -236,13 +243,13 @@ def _options(job: Job, variant: RunSpec, rows: int) -> Iterator[Option]:
 
     batches = _divisors(rows)
     try:
-        likely = _held(batches, job.room / LIKELY_OVERHEAD[kind], requested)
-        sure = _held(batches, job.room / MOST_OVERHEAD[kind], requested)
+        likely = _held(batches, job.room / likely_overhead, requested)
+        sure = _held(batches, job.room / most_overhead, requested)
     except NoTableError:
         return
     for batch in likely:
         spec = _with_batch(variant, batch, rows)
-        rate, most = forecast(spec, job.shape, job.cards, job.known).middle, MOST_OVERHEAD[kind] * requested(batch)
+        rate, most = forecast(spec, job.shape, job.cards, job.known).middle, most_overhead * requested(batch)
         yield Option(spec, rate, batch in sure, int(most), host)
 
 

@@ -122,7 +122,7 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch
     def align_rows(self, tensor: Tensor, alignment: int) -> None:
         """A kernel wants a tensor's rows at multiples of so many elements: its storage was born with such rows.
 
-        On a card it is copied into one where they are not, and what was copied goes at once.
+        Where its own rows are others, a card copies it into one: `plan.kernel_events.Bias` tells of both.
         """
         storage = tensor.untyped_storage()
         length, key = tensor.shape[-1], self._living[storage._cdata]
